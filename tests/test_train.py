@@ -1,0 +1,533 @@
+"""fit, evaluate, Recipe and History: what they promise."""
+
+import copy
+import json
+import math
+import multiprocessing
+import random
+import signal
+import time
+from pathlib import Path
+
+import pytest
+import torch
+import torch.nn.functional as F
+from conftest import make_splits
+from torch import nn
+
+import labkit
+from labkit import train
+from labkit.train import Diverged, Inputs, batches
+
+
+def numbers(history):
+    """The rows without the one column that differs from run to run."""
+    return [{k: v for k, v in row.items() if k != "seconds"} for row in history.rows]
+
+
+# ------------------------------------------------------------------- the loop is right
+
+
+def test_training_learns_and_leaves_the_best_epochs_weights(stripes, make_model, quick_fit):
+    model = make_model()
+    history = quick_fit(model, stripes, epochs=8, batch_size=16, lr=0.01)
+    assert history.best["val_acc"] > 0.9
+    again = labkit.evaluate(model, stripes.val)
+    assert again.accuracy == pytest.approx(history.best["val_acc"], abs=1e-7)
+    assert again.loss == pytest.approx(history.best["val_loss"], abs=1e-5)
+
+
+def test_keep_last_leaves_the_last_epochs_weights(stripes, make_model, quick_fit):
+    model = make_model()
+    history = quick_fit(model, stripes, epochs=3, batch_size=16, lr=0.3, keep="last")
+    evaluation = labkit.evaluate(model, stripes.val)
+    assert evaluation.loss == pytest.approx(history.rows[-1]["val_loss"], abs=1e-5)
+
+
+@pytest.mark.parametrize(
+    ("options", "build"),
+    [
+        ({"optimizer": "sgd"}, lambda p: torch.optim.SGD(p, lr=0.05, momentum=0.9)),
+        (
+            {"optimizer": "sgd", "nesterov": True, "weight_decay": 0.01},
+            lambda p: torch.optim.SGD(p, lr=0.05, momentum=0.9, nesterov=True, weight_decay=0.01),
+        ),
+        ({"optimizer": "adam"}, lambda p: torch.optim.Adam(p, lr=0.05)),
+        (
+            {"optimizer": "adamw", "weight_decay": 0.1},
+            lambda p: torch.optim.AdamW(p, lr=0.05, weight_decay=0.1),
+        ),
+    ],
+)
+def test_fit_takes_the_same_steps_as_a_loop_written_in_plain_torch(
+    stripes, make_model, options, build
+):
+    recipe = labkit.Recipe(
+        epochs=2, batch_size=32, lr=0.05, label_smoothing=0.1, keep="last", **options
+    )
+    fitted, plain = make_model(), make_model()
+    labkit.fit(fitted, stripes, recipe, progress=False)
+
+    optimizer = build(plain.parameters())
+    inputs = Inputs(stripes.train, recipe, torch.device("cpu"))
+    with torch.random.fork_rng():
+        for epoch in (1, 2):
+            torch.manual_seed(epoch)
+            generator = torch.Generator().manual_seed(epoch)
+            plain.train()
+            for x, y in batches(stripes.train, recipe, inputs, generator):
+                optimizer.zero_grad()
+                F.cross_entropy(plain(x), y, label_smoothing=0.1).backward()
+                optimizer.step()
+    for name, value in plain.state_dict().items():
+        assert torch.equal(value, fitted.state_dict()[name]), name
+
+
+def test_an_epoch_shows_every_image_once_and_normalises_it(stripes):
+    recipe = labkit.Recipe(batch_size=50)
+    inputs = Inputs(stripes.train, recipe, torch.device("cpu"))
+    seen = list(batches(stripes.train, recipe, inputs, torch.Generator().manual_seed(0)))
+    assert [len(y) for _, y in seen] == [50, 50, 50, 50, 40]
+    x = torch.cat([x for x, _ in seen])
+    expected = (stripes.train.images.float() / 255 - 0.3) / 0.2
+    order = lambda rows: rows.flatten(1).double().sum(1).sort().values  # noqa: E731
+    assert torch.allclose(order(x), order(expected), atol=1e-3)
+
+
+def test_normalize_none_only_scales_to_the_unit_interval(stripes):
+    recipe = labkit.Recipe(normalize="none")
+    inputs = Inputs(stripes.train, recipe, torch.device("cpu"))
+    assert torch.allclose(inputs(stripes.train.images), stripes.train.images / 255)
+
+
+def test_a_last_batch_of_one_image_is_left_out_because_batchnorm_cannot_use_it(
+    make_model, quick_fit
+):
+    data = make_splits(n=33)
+    history = quick_fit(make_model(), data, epochs=1, batch_size=16)
+    assert len(history.rows) == 1
+
+
+def test_batches_of_one_image_are_possible_without_batchnorm(quick_fit):
+    data = make_splits(n=12)
+    model = nn.Sequential(nn.Flatten(), nn.Linear(64, 3))
+    assert len(quick_fit(model, data, epochs=1, batch_size=1).rows) == 1
+
+
+def test_validation_is_in_eval_mode_and_never_augmented(stripes, quick_fit):
+    seen = []
+
+    class Spy(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.linear = nn.Linear(64, 3)
+
+        def forward(self, x):
+            if not self.training:
+                seen.append(x.clone())
+            return self.linear(x.flatten(1))
+
+    quick_fit(Spy(), stripes, epochs=2, batch_size=64, augment=("crop", "erasing"))
+    assert len(seen) == 2
+    assert torch.equal(seen[0], seen[1])
+    assert torch.allclose(seen[0], (stripes.val.images / 255 - 0.3) / 0.2, atol=1e-6)
+
+
+def test_training_images_are_augmented(stripes):
+    plain, moved = (labkit.Recipe(augment=names) for names in ((), ("crop",)))
+    inputs = Inputs(stripes.train, plain, torch.device("cpu"))
+    a, b = (
+        next(batches(stripes.train, recipe, inputs, torch.Generator().manual_seed(1)))[0]
+        for recipe in (plain, moved)
+    )
+    assert not torch.equal(a, b)
+
+
+# --------------------------------------------------------------------------- schedules
+
+
+def learning_rates(stripes, schedule, epochs=6, loss=None, **options):
+    recipe = labkit.Recipe(epochs=epochs, batch_size=60, lr=0.1, schedule=schedule, **options)
+    model = nn.Sequential(nn.Flatten(), nn.Linear(64, 3))
+    return [row["lr"] for row in labkit.fit(model, stripes, recipe, loss=loss, progress=False).rows]
+
+
+def test_constant_step_and_cosine_follow_their_formulas(stripes):
+    assert learning_rates(stripes, labkit.Constant()) == [0.1] * 6
+    stepped = learning_rates(stripes, labkit.Step(every=2, factor=0.5))
+    assert stepped == pytest.approx([0.1, 0.1, 0.05, 0.05, 0.025, 0.025])
+    # Four batches an epoch: the last step of epoch e is step 4e - 1 of 24.
+    expected = [0.05 * (1 + math.cos(math.pi * (4 * e - 1) / 24)) for e in range(1, 7)]
+    assert learning_rates(stripes, labkit.Cosine()) == pytest.approx(expected)
+
+
+def test_cosine_warms_up_in_a_straight_line(stripes):
+    rates = learning_rates(stripes, labkit.Cosine(warmup=2))
+    assert rates[0] == pytest.approx(0.1 * 4 / 9)
+    assert rates[1] == pytest.approx(0.1 * 8 / 9)
+    assert rates[2] > rates[3] > rates[4]
+
+
+def test_one_cycle_rises_then_falls_to_nearly_nothing(stripes):
+    rates = learning_rates(stripes, labkit.OneCycle(rise=0.5), optimizer="sgd")
+    assert max(rates) <= 0.1
+    assert rates[0] < rates[2]
+    assert rates[-1] < 0.001
+
+
+def test_plateau_halves_the_rate_after_each_epoch_without_progress(stripes):
+    def never_better(logits, labels):
+        return F.cross_entropy(logits, labels) if logits.requires_grad else torch.tensor(1.0)
+
+    rates = learning_rates(stripes, labkit.Plateau(factor=0.5, patience=0), loss=never_better)
+    # The first epoch sets the mark; each one after it fails, and the next runs at half the rate.
+    assert rates == pytest.approx([0.1, 0.1, 0.05, 0.025, 0.0125, 0.00625])
+
+
+def test_early_stopping_ends_the_run_and_says_so(stripes, make_model, quick_fit):
+    history = quick_fit(make_model(), stripes, epochs=60, batch_size=16, lr=0.02, early_stopping=2)
+    assert len(history.rows) < 60
+    assert len(history.rows) - history.best["epoch"] == 2
+    assert "2 epochs" in history.stopped
+
+
+# ----------------------------------------------------------------- repeatable, resumable
+
+
+def test_the_same_seed_gives_bit_identical_histories(stripes, make_model, quick_fit):
+    options = {"epochs": 3, "batch_size": 16, "augment": ("crop", "flip", "rotation", "erasing")}
+    torch.manual_seed(1)
+    first = quick_fit(make_model(), stripes, seed=5, **options)
+    torch.manual_seed(2)
+    second = quick_fit(make_model(), stripes, seed=5, **options)
+    other = quick_fit(make_model(), stripes, seed=6, **options)
+    assert numbers(first) == numbers(second)
+    assert numbers(first) != numbers(other)
+
+
+def test_fit_leaves_the_global_random_generator_alone(stripes, make_model, quick_fit):
+    torch.manual_seed(3)
+    expected = torch.rand(3)
+    torch.manual_seed(3)
+    quick_fit(make_model(), stripes, epochs=1)
+    assert torch.equal(torch.rand(3), expected)
+
+
+def whole_run(ready, result, checkpoint=None):
+    """What each process of the next test does; it writes its numbers when it gets to the end."""
+    torch.set_num_threads(1)
+    torch.manual_seed(0)
+    model = nn.Sequential(
+        nn.Flatten(),
+        nn.Linear(64, 32),
+        nn.BatchNorm1d(32),
+        nn.ReLU(),
+        nn.Dropout(0.3),
+        nn.Linear(32, 3),
+    )
+    recipe = labkit.Recipe(
+        epochs=40, batch_size=16, lr=0.01, schedule=labkit.OneCycle(), augment=("crop",), seed=7
+    )
+    ready.set()
+    began = time.perf_counter()
+    history = labkit.fit(
+        model, make_splits(n=160), recipe, checkpoint=checkpoint, progress=False, device="cpu"
+    )
+    weights = {name: value.double().sum().item() for name, value in model.state_dict().items()}
+    seconds = time.perf_counter() - began
+    Path(result).write_text(json.dumps({"run": [numbers(history), weights], "seconds": seconds}))
+
+
+def test_a_run_killed_at_ten_random_moments_resumes_to_the_uninterrupted_numbers(tmp_path):
+    processes = multiprocessing.get_context("forkserver")
+    processes.set_forkserver_preload(["torch._dynamo", "labkit.train"])
+    result, checkpoint = tmp_path / "result.json", tmp_path / "run.pt"
+
+    def start(*arguments):
+        ready = processes.Event()
+        process = processes.Process(target=whole_run, args=(ready, result, *arguments))
+        process.start()
+        assert ready.wait(60)
+        return process
+
+    start().join()
+    expected = json.loads(result.read_text())
+    result.unlink()
+
+    killed = resumed_later = 0
+    generator = random.Random(0)
+    while killed < 10:
+        before = checkpoint.stat().st_mtime_ns if checkpoint.exists() else 0
+        process = start(checkpoint)
+        time.sleep(generator.uniform(0, 0.15) * expected["seconds"])
+        process.kill()
+        process.join()
+        if process.exitcode != -signal.SIGKILL:  # it came to its end first: once more from scratch
+            checkpoint.unlink()
+            continue
+        killed += 1
+        after = checkpoint.stat().st_mtime_ns if checkpoint.exists() else 0
+        resumed_later += after > before > 0
+    assert resumed_later >= 2  # kills fell into a run that went on from a checkpoint
+    start(checkpoint).join()
+    assert json.loads(result.read_text())["run"] == expected["run"]
+
+
+def test_a_finished_checkpoint_gives_its_history_back_at_once(stripes, make_model, tmp_path):
+    recipe = labkit.Recipe(epochs=2, batch_size=32)
+    path = tmp_path / "deep" / "run.pt"
+    first_model, second_model = make_model(), make_model(seed=9)
+    first = labkit.fit(first_model, stripes, recipe, checkpoint=path, progress=False)
+    second = labkit.fit(second_model, stripes, recipe, checkpoint=path, progress=False)
+    assert first.rows == second.rows
+    for name, value in first_model.state_dict().items():
+        assert torch.equal(value, second_model.state_dict()[name]), name
+
+
+@pytest.mark.parametrize("part", ["recipe", "fingerprint", "shapes"])
+def test_a_checkpoint_of_another_run_is_refused(stripes, make_model, tmp_path, part):
+    path = tmp_path / "run.pt"
+    labkit.fit(make_model(), stripes, labkit.Recipe(epochs=1), checkpoint=path, progress=False)
+    model, data, recipe = make_model(), stripes, labkit.Recipe(epochs=1)
+    if part == "recipe":
+        recipe = labkit.Recipe(epochs=2)
+    elif part == "fingerprint":
+        data = make_splits(seed=4)
+    else:
+        model[1], model[2], model[5] = nn.Linear(64, 8), nn.BatchNorm1d(8), nn.Linear(8, 3)
+    with pytest.raises(ValueError, match=f"another run.*{part}"):
+        labkit.fit(model, data, recipe, checkpoint=path, progress=False)
+
+
+class Malicious:
+    def __init__(self, path):
+        self.path = path
+
+    def __reduce__(self):
+        return (Path.touch, (Path(self.path),))
+
+
+def test_a_damaged_or_malicious_checkpoint_is_refused_and_not_executed(
+    stripes, make_model, tmp_path
+):
+    path, touched = tmp_path / "run.pt", tmp_path / "touched"
+    path.write_bytes(b"not a checkpoint")
+    with pytest.raises(ValueError, match="no checkpoint that fit can read"):
+        labkit.fit(make_model(), stripes, labkit.Recipe(epochs=1), checkpoint=path, progress=False)
+    torch.save({"format": 1, "identity": Malicious(touched)}, path)
+    with pytest.raises(ValueError, match="no checkpoint that fit can read"):
+        labkit.fit(make_model(), stripes, labkit.Recipe(epochs=1), checkpoint=path, progress=False)
+    assert not touched.exists()
+
+
+def test_the_stop_button_returns_what_there_is(stripes, make_model):
+    model = make_model()
+    calls = []
+
+    def loss(logits, labels):
+        calls.append(1)
+        if len(calls) > 20:
+            raise KeyboardInterrupt
+        return F.cross_entropy(logits, labels)
+
+    recipe = labkit.Recipe(epochs=50, batch_size=32)
+    history = labkit.fit(model, stripes, recipe, loss=loss, progress=False)
+    assert 1 <= len(history.rows) < 50
+    assert "Interrupted in epoch" in history.stopped
+    assert labkit.evaluate(model, stripes.val).accuracy == pytest.approx(history.best["val_acc"])
+
+
+def test_an_interrupted_run_goes_on_from_its_checkpoint(stripes, make_model, tmp_path):
+    recipe = labkit.Recipe(epochs=4, batch_size=32)
+    path = tmp_path / "run.pt"
+    stop_after_two = lambda history: len(history.rows) == 2  # noqa: E731
+    half = labkit.fit(
+        make_model(), stripes, recipe, checkpoint=path, on_epoch=stop_after_two, progress=False
+    )
+    assert "on_epoch" in half.stopped
+    resumed = labkit.fit(make_model(), stripes, recipe, checkpoint=path, progress=False)
+    whole = labkit.fit(make_model(), stripes, recipe, progress=False)
+    assert numbers(resumed) == numbers(whole)
+
+
+# ------------------------------------------------------------------------ what goes wrong
+
+
+@pytest.mark.parametrize("value", [float("nan"), float("inf")])
+def test_a_broken_loss_stops_with_the_step_named_and_keeps_the_history(stripes, make_model, value):
+    calls = []
+
+    def loss(logits, labels):
+        calls.append(1)
+        broken = len(calls) == 8 + 1 + 3  # eight steps, one validation, the third step after it
+        return F.cross_entropy(logits, labels) * (value if broken else 1.0)
+
+    with pytest.raises(Diverged, match=r"step 11 \(epoch 2, batch 3 of 8\)") as caught:
+        labkit.fit(
+            make_model(), stripes, labkit.Recipe(epochs=4, batch_size=30), loss=loss, progress=False
+        )
+    assert isinstance(caught.value, ValueError)
+    assert len(caught.value.history.rows) == 1
+
+
+def test_a_diverged_model_gets_its_best_finite_weights_back(stripes, make_model):
+    model, finished = make_model(), []
+
+    def loss(logits, labels):
+        return F.cross_entropy(logits, labels) * (math.nan if finished else 1.0)
+
+    recipe = labkit.Recipe(epochs=3, batch_size=30)
+    with pytest.raises(Diverged):
+        labkit.fit(
+            model, stripes, recipe, loss=loss, progress=False, on_epoch=lambda h: finished.append(h)
+        )
+    assert all(value.isfinite().all() for value in model.state_dict().values())
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("epochs", 0),
+        ("epochs", 2.5),
+        ("batch_size", -1),
+        ("lr", 0),
+        ("lr", float("nan")),
+        ("lr", "0.1"),
+        ("momentum", 1.0),
+        ("weight_decay", -0.1),
+        ("label_smoothing", 1.5),
+        ("optimizer", "adagrad"),
+        ("normalize", True),
+        ("keep", "first"),
+        ("schedule", "cosine"),
+        ("early_stopping", 0),
+        ("seed", -1),
+    ],
+)
+def test_a_recipe_refuses_what_cannot_be_meant(name, value):
+    with pytest.raises(ValueError, match=rf"Recipe\({name}="):
+        labkit.Recipe(**{name: value})
+
+
+@pytest.mark.parametrize("augment", ["crop", ("crop", "cropp"), ({"name": "zoom"},)])
+def test_a_recipe_refuses_unknown_augmentations(augment):
+    with pytest.raises(ValueError, match="crop"):
+        labkit.Recipe(augment=augment)
+
+
+def test_nesterov_needs_sgd_with_momentum():
+    with pytest.raises(ValueError, match="nesterov"):
+        labkit.Recipe(nesterov=True)
+
+
+def test_a_recipe_survives_the_way_through_json():
+    recipe = labkit.Recipe(
+        schedule=labkit.Step(every=3), augment=("crop", labkit.augment.Erasing(p=1.0)), seed=4
+    )
+    assert train.Recipe.from_dict(json.loads(json.dumps(recipe.to_dict()))) == recipe
+
+
+def test_a_model_with_the_wrong_number_of_outputs_is_named(stripes, quick_fit):
+    with pytest.raises(ValueError, match=r"\(128, 5\).*3 classes"):
+        quick_fit(nn.Sequential(nn.Flatten(), nn.Linear(64, 5)), stripes, epochs=1)
+
+
+def test_a_model_without_parameters_is_refused(stripes, quick_fit):
+    with pytest.raises(ValueError, match="no trainable parameter"):
+        quick_fit(nn.Flatten(), stripes, epochs=1)
+
+
+def test_an_empty_split_is_refused(stripes, make_model):
+    empty = stripes.test.subset(slice(0, 0))
+    with pytest.raises(ValueError, match="no image in stripes test"):
+        labkit.evaluate(make_model(), empty)
+
+
+def test_a_run_without_validation_keeps_the_last_weights(make_model, quick_fit):
+    history = quick_fit(make_model(), make_splits(val=False), epochs=2)
+    assert "val_acc" not in history.rows[0]
+    assert history.best["epoch"] == 2
+    assert "no validation" in repr(history)
+
+
+@pytest.mark.parametrize("options", [{"schedule": labkit.Plateau()}, {"early_stopping": 3}])
+def test_what_needs_validation_data_says_so(make_model, quick_fit, options):
+    with pytest.raises(ValueError, match="val_fraction"):
+        quick_fit(make_model(), make_splits(val=False), epochs=2, **options)
+
+
+def test_a_history_without_epochs_has_no_best_one(stripes):
+    history = train.History(labkit.Recipe(), "stripes", "", "cpu")
+    assert "no epoch" in repr(history)
+    with pytest.raises(ValueError, match="No epoch"):
+        history.best  # noqa: B018
+
+
+# --------------------------------------------------------------------------- evaluation
+
+
+def test_evaluation_matches_a_count_by_hand(stripes, make_model):
+    model = make_model()
+    result = labkit.evaluate(model, stripes.test, batch_size=7)
+    model.eval()
+    with torch.no_grad():
+        logits = model((stripes.test.images / 255 - 0.3) / 0.2)
+    assert torch.allclose(result.logits, logits, atol=1e-5)
+    right = sum(
+        int(a) == int(b) for a, b in zip(logits.argmax(1), stripes.test.labels, strict=True)
+    )
+    assert result.accuracy == pytest.approx(right / len(stripes.test))
+    assert result.confusion.trace() == right
+    assert result.confusion.sum(1).tolist() == [80, 80, 80]
+    assert torch.allclose(result.probabilities.sum(1), torch.ones(240))
+    assert torch.equal(result.confidence, result.probabilities.max(1).values)
+    assert result.loss == pytest.approx(
+        F.cross_entropy(logits, stripes.test.labels).item(), abs=1e-5
+    )
+    assert "stripes test" in repr(result)
+
+
+def test_evaluate_leaves_every_modules_mode_as_it_was(stripes, make_model):
+    model = make_model()
+    model.train()
+    model[2].eval()
+    labkit.evaluate(model, stripes.test)
+    assert model.training
+    assert not model[2].training
+
+
+def test_evaluate_uses_the_normalisation_that_the_model_was_trained_with(stripes, make_model):
+    model = make_model()
+    labkit.fit(model, stripes, labkit.Recipe(epochs=1, normalize="none"), progress=False)
+    copied = copy.deepcopy(model)
+    result = labkit.evaluate(copied, stripes.test)
+    model.eval()
+    with torch.no_grad():
+        assert torch.allclose(result.logits, model(stripes.test.images / 255), atol=1e-5)
+    other = labkit.evaluate(model, stripes.test, recipe=labkit.Recipe())
+    assert not torch.allclose(other.logits, result.logits, atol=1e-3)
+
+
+def test_the_progress_bar_is_text_on_stderr_with_loss_and_accuracy(stripes, make_model, capsys):
+    labkit.fit(make_model(), stripes, labkit.Recipe(epochs=2))
+    captured = capsys.readouterr()
+    assert captured.out == ""
+    assert "epoch 2/2" in captured.err
+    assert "loss" in captured.err
+    assert "val" in captured.err
+
+
+def test_bf16_trains_on_the_cpu_too(stripes, make_model, quick_fit):
+    history = quick_fit(make_model(), stripes, epochs=4, batch_size=16, lr=0.01, bf16=True)
+    assert history.best["val_acc"] > 0.8
+
+
+def test_channels_last_changes_nothing_but_the_layout(stripes, quick_fit):
+    def build():
+        torch.manual_seed(0)
+        return nn.Sequential(nn.Conv2d(1, 8, 3), nn.ReLU(), nn.Flatten(), nn.Linear(288, 3))
+
+    plain = quick_fit(build(), stripes, epochs=2)
+    last = quick_fit(build(), stripes, epochs=2, channels_last=True)
+    for a, b in zip(numbers(plain), numbers(last), strict=True):
+        assert a == pytest.approx(b, abs=1e-4)

@@ -1,0 +1,106 @@
+"""The sliders redraw their picture, and leave a still one for readers without a kernel."""
+
+import base64
+
+import ipywidgets
+import pytest
+import torch
+import torch.nn.functional as F
+from matplotlib.figure import Figure
+
+from labkit import widgets
+
+PNG = b"\x89PNG\r\n"
+
+
+@pytest.fixture
+def slider():
+    return widgets.logit_scale()
+
+
+def test_moving_the_slider_draws_another_picture(slider):
+    before = slider.image.value
+    slider.control.value = 20.0
+    assert bytes(slider.image.value).startswith(PNG)
+    assert slider.image.value != before
+
+
+def test_moving_back_draws_the_first_picture_again(slider):
+    before = slider.image.value
+    slider.control.value = 20.0
+    slider.control.value = 3.0
+    assert slider.image.value == before
+
+
+def test_a_slider_draws_what_its_function_returns_at_its_position():
+    drawn = []
+
+    def draw(value):
+        drawn.append(value)
+        return Figure(figsize=(1, 1))
+
+    slider = widgets.Slider(draw, ipywidgets.FloatSlider(value=2.0, description="Height (m)"))
+    slider.control.value = 5.0
+    assert drawn == [2.0, 5.0]
+
+
+def test_readers_without_a_kernel_get_the_picture_of_the_first_position(slider):
+    still = slider.image.value
+    slider.control.value = 20.0
+    bundle = slider._repr_mimebundle_()
+    assert base64.b64decode(bundle["image/png"]) == still
+    assert bundle["application/vnd.jupyter.widget-view+json"]["model_id"] == slider.box.model_id
+
+
+def test_the_text_names_quantity_and_unit_and_does_not_change_from_run_to_run(slider):
+    assert slider._repr_mimebundle_()["text/plain"] == "Slider(Logit scale (×) = 3)"
+
+
+def test_the_slider_stands_above_its_picture_and_can_be_focused(slider):
+    assert slider.box.children == (slider.control, slider.image)
+    assert not slider.control.disabled
+
+
+@pytest.mark.parametrize("scale", [0.1, 1.0, 30.0])
+@pytest.mark.parametrize(("row", "label"), [(0, 0), (1, 5)])
+def test_the_picture_shows_the_losses_and_gradients_of_torch(scale, row, label):
+    logits = torch.zeros(1, 10)
+    logits[0, 0] = scale
+    logits.requires_grad_()
+    labels = torch.tensor([label])
+    correct = F.cross_entropy(logits, labels)
+    double = F.cross_entropy(logits.softmax(1), labels)
+
+    left, right = widgets.draw_logit_scale(scale).axes[2 * row : 2 * row + 2]
+    written = [text.get_text() for text in left.get_legend().get_texts()]
+    assert written == [
+        f"cross-entropy: {abs(correct.item()):.2f}",
+        f"double softmax: {double.item():.2f}",
+    ]
+    for loss, bars in zip((correct, double), right.containers, strict=True):
+        (gradient,) = torch.autograd.grad(loss, logits)
+        heights = torch.tensor([bar.get_height() for bar in bars])
+        torch.testing.assert_close(heights, gradient[0].double(), check_dtype=False)
+
+
+def test_a_loss_above_the_frame_is_marked_at_its_edge():
+    wrong = widgets.draw_logit_scale(20.0).axes[2]
+    top = wrong.get_ylim()[1]
+    markers = {line.get_marker(): line for line in wrong.lines}
+    assert "^" in markers
+    assert markers["^"].get_ydata()[0] < top
+
+
+def test_the_hill_shows_the_steps_that_the_formula_gives():
+    figure = widgets.draw_gradient_descent(lr=0.3, w=1.0, steps=4)
+    loss = figure.axes[1].lines[0].get_ydata()
+    expected = [(1 - 2 * 0.3) ** (2 * step) for step in range(5)]
+    assert loss == pytest.approx(expected, rel=1e-5)
+    assert "lr = 0.30" in figure.axes[1].get_title()
+
+
+def test_the_learning_rate_slider_redraws_the_hill():
+    slider = widgets.gradient_descent()
+    before = slider.image.value
+    slider.control.value = 0.5
+    assert slider.image.value != before

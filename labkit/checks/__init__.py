@@ -1,0 +1,37 @@
+"""Graders of the exercises: `labkit.checks.labNN_...(your_function)`.
+
+Each tries the student's function on random inputs and compares with torch. It prints one line
+when all is well, else raises an AssertionError that names the likely mistake.
+"""
+
+from labkit.checks.lab00 import lab00_accuracy, lab00_descend
+from labkit.checks.lab01 import lab01_cross_entropy, lab01_linear, lab01_relu, lab01_sgd
+from labkit.checks.lab02 import lab02_alarm, lab02_gradient, lab02_loss_range
+from labkit.checks.lab03 import (
+    lab03_batch_norm,
+    lab03_batch_norm_backward,
+    lab03_dropout,
+    lab03_dropout2d,
+    lab03_running_stats,
+)
+from labkit.checks.lab04 import lab04_conv_from_linear, lab04_hidden_units, lab04_matrix_of_conv
+
+__all__ = [
+    "lab00_accuracy",
+    "lab00_descend",
+    "lab01_linear",
+    "lab01_relu",
+    "lab01_cross_entropy",
+    "lab01_sgd",
+    "lab02_loss_range",
+    "lab02_gradient",
+    "lab02_alarm",
+    "lab03_batch_norm",
+    "lab03_running_stats",
+    "lab03_batch_norm_backward",
+    "lab03_dropout",
+    "lab03_dropout2d",
+    "lab04_hidden_units",
+    "lab04_conv_from_linear",
+    "lab04_matrix_of_conv",
+]

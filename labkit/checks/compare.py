@@ -1,0 +1,19 @@
+"""What several graders share."""
+
+import numpy as np
+from torch import Tensor
+
+
+def agree(name: str, ours, theirs: Tensor, mistakes: dict[str, object]) -> None:
+    """Raise unless the arrays agree to 1e-8; `mistakes` gives what a known mistake would give."""
+    ours, theirs = np.asarray(ours, dtype=np.float64), theirs.detach().numpy()
+    if ours.shape == theirs.shape and np.allclose(ours, theirs, atol=1e-8):
+        return
+    for sentence, wrong in mistakes.items():
+        wrong = np.asarray(wrong, dtype=np.float64)
+        if ours.shape == wrong.shape and np.allclose(ours, wrong, atol=1e-8):
+            raise AssertionError(f"{name} is wrong: {sentence}.")
+    assert ours.shape == theirs.shape, (
+        f"{name} has the shape {ours.shape}, but it must be {theirs.shape}."
+    )
+    raise AssertionError(f"{name} differs from torch by up to {np.abs(ours - theirs).max():.2g}.")

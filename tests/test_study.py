@@ -28,7 +28,7 @@ def test_an_unknown_table_is_answered_with_the_list():
 
 
 def test_records_are_one_row_a_run_and_epochs_one_row_an_epoch(tmp_path, monkeypatch):
-    monkeypatch.setattr(study, "_folder", lambda kind: tmp_path)
+    monkeypatch.setattr(study.tables, "folder", lambda kind: tmp_path)
     (tmp_path / "demo").mkdir()
     for seed in range(2):
         run = {

@@ -3,25 +3,24 @@
 import json
 from pathlib import Path
 
-import numpy as np
 import pandas as pd
 
-_ROOM = Path(__file__).resolve().parent
+_PACKAGE = Path(__file__).resolve().parents[1]
 
 
-def _folder(kind: str) -> Path:
+def folder(kind: str) -> Path:
     """data/`kind` of the checkout, or its copy in the installed package."""
-    checkout = _ROOM.parent / "data" / kind
-    return checkout if checkout.is_dir() else _ROOM / "_data" / kind
+    checkout = _PACKAGE.parent / "data" / kind
+    return checkout if checkout.is_dir() else _PACKAGE / "_data" / kind
 
 
 def _names(kind: str, pattern: str) -> list[str]:
-    return sorted(path.stem for path in _folder(kind).glob(pattern))
+    return sorted(path.stem for path in folder(kind).glob(pattern))
 
 
 def reported(name: str) -> pd.DataFrame:
     """A table of the original reports, as printed. Raises ValueError for an unknown name."""
-    path = _folder("reported") / f"{name}.csv"
+    path = folder("reported") / f"{name}.csv"
     if not path.exists():
         names = ", ".join(_names("reported", "*.csv"))
         raise ValueError(f"There is no reported table {name!r}; there are {names}")
@@ -61,29 +60,5 @@ def epochs(name: str) -> pd.DataFrame:
     return pd.DataFrame(rows)
 
 
-def interval(values, confidence: float = 0.95) -> tuple[float, float, float]:
-    """(mean, low, high): the mean of a measurement over seeds and its Student t interval.
-
-    For a comparison give the differences seed by seed: what two runs with one seed share then
-    drops out. Raises ValueError for fewer than two values, or a value that is not finite.
-
-        mean, low, high = interval(with_batchnorm - without)    # no finding while low < 0 < high
-    """
-    from scipy import stats  # comes with the labs; training and recording do without it
-
-    values = np.asarray(values, dtype=float).ravel()
-    if len(values) < 2 or not np.isfinite(values).all():
-        raise ValueError(
-            f"an interval over seeds needs two or more finite values, got {values.tolist()}: "
-            "run more seeds, or leave out those that diverged and say so"
-        )
-    mean = values.mean()
-    standard_error = values.std(ddof=1) / np.sqrt(len(values))
-    half = stats.t.ppf((1 + confidence) / 2, len(values) - 1) * standard_error
-    return float(mean), float(mean - half), float(mean + half)
-
-
 def _runs(name: str) -> list[dict]:
-    return [
-        json.loads(path.read_text()) for path in sorted((_folder("runs") / name).glob("*.json"))
-    ]
+    return [json.loads(path.read_text()) for path in sorted((folder("runs") / name).glob("*.json"))]

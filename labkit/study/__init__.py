@@ -5,7 +5,22 @@ study.records("fashion_ablation")       # what we measured, one row a run
 study.get("fashion_ablation").run()     # measure what is missing
 """
 
-from labkit.study.intervals import interval
-from labkit.study.tables import epochs, records, reported
+from labkit.study.catalogue import get, names
+from labkit.study.definition import Study, grid, train_one
+from labkit.study.intervals import Difference, interval, paired_difference
+from labkit.study.tables import confusions, epochs, records, reported
 
-__all__ = ["epochs", "interval", "records", "reported"]
+__all__ = [
+    "Difference",
+    "Study",
+    "confusions",
+    "epochs",
+    "get",
+    "grid",
+    "interval",
+    "names",
+    "paired_difference",
+    "records",
+    "reported",
+    "train_one",
+]

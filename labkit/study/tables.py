@@ -29,36 +29,69 @@ def reported(name: str) -> pd.DataFrame:
 
 def records(name: str) -> pd.DataFrame:
     """The recorded runs of a study, one row a run: its configuration, seed, number of epochs,
-    the last and the best epoch's metrics, test metrics and wall time in seconds.
+    the last and the best epoch's metrics, test metrics, number of parameters, and wall time of
+    the epochs in seconds. A run that diverged has no test metrics, and says so in `diverged`.
 
     Empty when no run is recorded yet. Longer tables (one row an epoch): `epochs`.
     """
-    rows = [
-        {
-            **run["config"],
-            "seed": run["seed"],
-            "epochs": len(run["epochs"]),
-            **{key: value for key, value in run["epochs"][-1].items() if key != "epoch"},
-            "best_val_acc": max(row.get("val_acc", float("nan")) for row in run["epochs"]),
-            **{f"test_{key}": value for key, value in run["test"].items()},
-            "seconds": run["seconds"],
-            "data": run["data"]["name"],
-            "device": run["device"],
-        }
-        for run in _runs(name)
-    ]
-    return pd.DataFrame(rows)
+    return records_in(folder("runs") / name)
 
 
 def epochs(name: str) -> pd.DataFrame:
     """The recorded curves of a study, one row an epoch of a run, with its configuration."""
+    return epochs_in(folder("runs") / name)
+
+
+def confusions(name: str) -> list[tuple[dict, int, list[list[int]]]]:
+    """(configuration, seed, confusion matrix) of every recorded run that has one; counts of test
+    images, a row a true class."""
+    runs = runs_in(folder("runs") / name)
+    return [(run["config"], run["seed"], run["confusion"]) for run in runs if "confusion" in run]
+
+
+def records_in(place: Path) -> pd.DataFrame:
+    """`records` of the files in a folder."""
+    return pd.DataFrame([_row(run) for run in runs_in(place)])
+
+
+def epochs_in(place: Path) -> pd.DataFrame:
+    """`epochs` of the files in a folder."""
     rows = [
-        {**run["config"], "seed": run["seed"], **row}
-        for run in _runs(name)
+        {**row, **run["config"], "seed": run["seed"]}
+        for run in runs_in(place)
         for row in run["epochs"]
     ]
     return pd.DataFrame(rows)
 
 
-def _runs(name: str) -> list[dict]:
-    return [json.loads(path.read_text()) for path in sorted((folder("runs") / name).glob("*.json"))]
+def runs_in(place: Path) -> list[dict]:
+    """The runs recorded in a folder, as their files hold them. Raises ValueError for a file that
+    holds none."""
+    return [_read(path) for path in sorted(place.glob("*.json"))]
+
+
+def _row(run: dict) -> dict:
+    curve = run["epochs"]
+    last = curve[-1] if curve else {}
+    row = {
+        **run["config"],
+        "seed": run["seed"],
+        "epochs": len(curve),
+        **{key: value for key, value in last.items() if key not in ("epoch", *run["config"])},
+        "best_val_acc": max((e.get("val_acc", float("nan")) for e in curve), default=float("nan")),
+        **{f"test_{key}": value for key, value in run["test"].items()},
+        "seconds": run["seconds"],
+        "data": run["data"]["name"],
+        "device": run["device"],
+    }
+    return row | {key: run[key] for key in ("parameters", "diverged") if key in run}
+
+
+def _read(path: Path) -> dict:
+    try:
+        run = json.loads(path.read_text())
+        if not {"config", "seed", "epochs", "test", "seconds", "data", "device"} <= run.keys():
+            raise ValueError
+    except (ValueError, AttributeError):
+        raise ValueError(f"{path} is no recorded run: delete it, and run the study again") from None
+    return run

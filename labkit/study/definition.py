@@ -1,0 +1,227 @@
+"""`Study`: a grid of configurations over seeds, run where runs are missing, read back as tables."""
+
+import functools
+import itertools
+import json
+import re
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, field, fields, replace
+from pathlib import Path
+
+import pandas as pd
+import torch
+from torch import nn
+
+from labkit import models, train
+from labkit.data import Splits, load
+from labkit.study import tables
+from labkit.study.intervals import Difference, paired_difference
+from labkit.train import History, Recipe
+
+_RECIPE_FIELDS = frozenset(item.name for item in fields(Recipe))
+
+
+def grid(**choices) -> tuple[dict, ...]:
+    """Every combination of the choices, the last one varying fastest.
+
+    grid(lr=[0.1, 0.01], batchnorm=[False, True])    # four configurations
+    """
+    lists = [v if isinstance(v, list | tuple) else [v] for v in choices.values()]
+    return tuple(dict(zip(choices, values, strict=True)) for values in itertools.product(*lists))
+
+
+def by_name(config: Mapping) -> nn.Module:
+    """The class of `labkit.models` that `config["model"]` names; what is not a recipe's goes to
+    its constructor. Raises ValueError for another name."""
+    kind = getattr(models, config["model"], None)
+    if not (isinstance(kind, type) and issubclass(kind, nn.Module)):
+        known = sorted(n for n, v in vars(models).items() if isinstance(v, type) and n[0] != "_")
+        raise ValueError(f"labkit.models has no {config['model']!r}; it has {', '.join(known)}")
+    others = {"model", "dataset", *_RECIPE_FIELDS}
+    return kind(**{key: value for key, value in config.items() if key not in others})
+
+
+@dataclass(frozen=True)
+class Study:
+    """A question, and the runs that answer it.
+
+    data: what `load` takes, with `options`; a configuration may name another as "dataset".
+    configs: one dict of plain values a configuration, see `grid`. A key that `Recipe` has
+        overrides `recipe`; `named` gives a plain name to a value that is none:
+        ``named={"schedule": {"step": Step(10)}}``. ``augment="crop+flip"`` needs no name.
+    model: builds the network from a configuration, by default by its name.
+    naming: the keys that tell a run's name, by default those that differ between configurations.
+    loss: gives the training loss for a configuration; by default cross-entropy.
+    train: makes the whole record of one run, by default `train_one`.
+    folder: where the runs lie, one JSON file each; by default data/runs/`name`.
+
+        Study("widths", "Is wider better?", "mnist", grid(model="MLP", hidden=[64, 256]),
+              Recipe(epochs=5), seeds=range(3)).run(workers=2)
+    """
+
+    name: str
+    question: str
+    data: str
+    configs: tuple[dict, ...]
+    recipe: Recipe
+    seeds: tuple[int, ...] = (0, 1, 2)
+    options: Mapping = field(default_factory=dict)
+    named: Mapping[str, Mapping] = field(default_factory=dict)
+    naming: tuple[str, ...] | None = None
+    model: Callable[[dict], nn.Module] = by_name
+    loss: Callable[[dict], Callable | None] | None = None
+    train: "Callable[..., dict] | None" = None
+    folder: Path | None = None
+
+    def __post_init__(self):
+        object.__setattr__(self, "configs", tuple(self.configs))
+        object.__setattr__(self, "seeds", tuple(self.seeds))
+        if self.folder is None:
+            object.__setattr__(self, "folder", tables.folder("runs") / self.name)
+        names = [self.label(config, seed) for config, seed in self.runs()]
+        if not names or len(set(names)) < len(names):
+            what = "no run" if not names else "two runs of one name"
+            raise ValueError(f"The study {self.name!r} has {what}: look at its configs and seeds")
+
+    def runs(self) -> list[tuple[dict, int]]:
+        """(configuration, seed) of every run, all configurations of the first seed first."""
+        return [(config, seed) for seed in self.seeds for config in self.configs]
+
+    def missing(self) -> list[tuple[dict, int]]:
+        """The runs that no file records yet."""
+        there = {_key(run["config"], run["seed"]) for run in tables.runs_in(self.folder)}
+        return [run for run in self.runs() if _key(*run) not in there]
+
+    def run(self, workers: int = 1, **options) -> pd.DataFrame:
+        """Run what is missing, in `workers` processes; return `frame()`. See `running.run`."""
+        from labkit.study import running
+
+        running.run(self, workers=workers, **options)
+        return self.frame()
+
+    def frame(self) -> pd.DataFrame:
+        """The recorded runs, one row each; columns as in `study.records`."""
+        return tables.records_in(self.folder)
+
+    def curves(self) -> pd.DataFrame:
+        """The recorded curves, one row an epoch of a run."""
+        return tables.epochs_in(self.folder)
+
+    def paired(self, a: Mapping, b: Mapping, metric: str = "test_accuracy") -> Difference:
+        """`metric` of `a` minus that of `b`, seed by seed, with a 95 % interval.
+
+        a, b: what singles out one configuration each: study.paired({"lr": 0.1}, {"lr": 0.01}).
+        Raises ValueError where that is none, or several, or where fewer than two seeds have both.
+        """
+        frame = self.frame()
+        return paired_difference(_one(frame, a, self.name), _one(frame, b, self.name), metric)
+
+    def data_for(self, config: Mapping) -> Splits:
+        """The images of a configuration. A stand-in is refused: its numbers are no record."""
+        data = _load(config.get("dataset", self.data), **self.options)
+        if data.stand_in:
+            raise ValueError(
+                f"The study {self.name!r} records runs on real data, not on a stand-in"
+            )
+        return data
+
+    def recipe_for(self, config: Mapping, seed: int) -> Recipe:
+        """The recipe with the configuration's own values and the seed."""
+        own = {key: config[key] for key in _RECIPE_FIELDS & config.keys()}
+        for key, values in self.named.items():
+            if key in own:
+                own[key] = values.get(own[key], own[key])
+        if isinstance(own.get("augment"), str):
+            own["augment"] = tuple(own["augment"].split("+")) if own["augment"] != "none" else ()
+        return replace(self.recipe, **own, seed=seed)
+
+    def label(self, config: Mapping, seed: int) -> str:
+        """A run's name, for its file and its progress line."""
+        parts = []
+        for key in self.naming or self._varying():
+            value = config.get(key)
+            if isinstance(value, bool):
+                parts += [key] * value
+            elif value is not None:
+                parts.append(value if isinstance(value, str) else f"{key}{value:g}")
+        return re.sub(r"[^\w.+-]", "-", "_".join((*parts, f"seed{seed}")))
+
+    def _varying(self) -> list[str]:
+        """The configurations' keys, in their order, that do not have one value in all of them."""
+        keys = dict.fromkeys(key for config in self.configs for key in config)
+        return [key for key in keys if len({str(c.get(key)) for c in self.configs}) > 1]
+
+    def path(self, config: Mapping, seed: int) -> Path:
+        """The file of a run."""
+        return self.folder / f"{self.label(config, seed)}.json"
+
+    def select(self, only: Mapping[str, str] | None = None, seeds: Iterable[int] | None = None):
+        """The same study with the seeds given and the configurations whose values, as text, are
+        those of `only`. Raises ValueError where none is left."""
+        only = only or {}
+        configs = [c for c in self.configs if all(str(c.get(k)) == str(v) for k, v in only.items())]
+        if not configs:
+            wanted = ", ".join(f"{key}={value}" for key, value in only.items())
+            there = {k: sorted({str(c.get(k)) for c in self.configs}) for k in only}
+            raise ValueError(f"{self.name} has no configuration with {wanted}; there is {there}")
+        return replace(self, configs=configs, seeds=tuple(self.seeds if seeds is None else seeds))
+
+    def __repr__(self) -> str:
+        done = len(self.runs()) - len(self.missing())
+        return f"Study({self.name}: {done} of {len(self.runs())} runs recorded)"
+
+
+def train_one(
+    study: Study,
+    config: dict,
+    seed: int,
+    *,
+    device: str | None = None,
+    checkpoint: Path | None = None,
+    on_epoch: Callable[[History], bool | None] | None = None,
+) -> dict:
+    """Train and test one configuration; the record as JSON will hold it.
+
+    The seed draws the weights, the batches and the augmentation; the split of the data is the
+    study's. A run whose loss became NaN is a result too: "diverged" says where, "test" is empty.
+    """
+    data = study.data_for(config)
+    torch.manual_seed(seed)
+    model = study.model(config)
+    run = {"study": study.name, "config": config, "seed": seed}
+    options = {"device": device, "checkpoint": checkpoint, "on_epoch": on_epoch}
+    if study.loss is not None:
+        options["loss"] = study.loss(config)
+    try:
+        recipe = study.recipe_for(config, seed)
+        history = train.fit(model, data, recipe, progress=False, **options)
+        test = train.evaluate(model, data.test)
+    except train.Diverged as error:
+        history, test = error.history, None
+        run["diverged"] = str(error)
+    run.update(history.to_dict(), parameters=sum(p.numel() for p in model.parameters()))
+    run["data"]["stand_in"] = data.stand_in
+    run["test"] = {"loss": test.loss, "accuracy": test.accuracy} if test else {}
+    if test:
+        run["confusion"] = test.confusion.tolist()
+    return run
+
+
+_load = functools.lru_cache(maxsize=2)(load)  # a worker trains many runs on the same images
+
+
+def _key(config: Mapping, seed: int) -> str:
+    return json.dumps([config, seed], sort_keys=True)
+
+
+def _one(frame: pd.DataFrame, chosen: Mapping, name: str) -> pd.DataFrame:
+    """The rows of one configuration, a row a seed."""
+    rows = frame
+    for key, value in chosen.items():
+        if key not in frame:
+            raise ValueError(f"{name} has no column {key!r}; it has {', '.join(frame.columns)}")
+        rows = rows[rows[key] == value]
+    if rows.empty or rows["seed"].duplicated().any():
+        count = "no recorded run" if rows.empty else "several configurations"
+        raise ValueError(f"{dict(chosen)} means {count} of {name}: name exactly one configuration")
+    return rows

@@ -1,0 +1,222 @@
+"""Run what is missing of a study: in processes on one machine, or on a Dask cluster.
+
+The workers train and send their record back; this process alone writes the files, each beside
+its place first and then renamed. So a study killed at any moment, or a worker killed, loses what
+was in flight, and nothing is ever there twice or in half.
+"""
+
+import json
+import os
+import shutil
+import sys
+import tempfile
+import threading
+import time
+from contextlib import contextmanager
+from pathlib import Path
+
+import joblib
+import torch
+from joblib.externals.loky.process_executor import TerminatedWorkerError
+from tqdm import tqdm
+
+from labkit.study.definition import Study, train_one
+
+# glibc hands large blocks back to the system and page-faults them in anew at every step; a worker
+# that keeps them trains large networks up to a third faster.
+_KEEP_MEMORY = {
+    "MALLOC_MMAP_MAX_": "0",
+    "MALLOC_TRIM_THRESHOLD_": "100000000000",
+    "MALLOC_TOP_PAD_": "500000000",
+}
+
+
+def run(
+    study: Study,
+    *,
+    workers: int = 1,
+    device: str | None = None,
+    dask: str | None = None,
+    progress: bool = True,
+) -> None:
+    """Train every run of the study that no file records yet.
+
+    workers: processes, each with one torch thread; 1 trains here, with all threads.
+    device: where to train, by default the best there is.
+    dask: the address of a Dask scheduler, "tcp://host:8786", whose workers have labkit and the
+        data; `workers` is then theirs to say.
+
+    Raises ValueError for data that cannot be had, and RuntimeError where a worker was killed;
+    what is finished then is recorded, and the next call does the rest.
+    """
+    if isinstance(workers, bool) or not isinstance(workers, int) or workers < 1:
+        raise ValueError(f"workers={workers!r}: give a whole number of processes, 1 or more")
+    missing, total = study.missing(), len(study.runs())
+    study.folder.mkdir(parents=True, exist_ok=True)
+    checkpoints = study.folder / ".checkpoints"
+    with (
+        tempfile.TemporaryDirectory() as status,
+        _Lines(study, missing, Path(status), progress) as lines,
+    ):
+        tasks = (
+            joblib.delayed(_work)(study, config, seed, device, checkpoints, Path(status))
+            for config, seed in missing
+        )
+        try:
+            with _backend(workers, dask) as parallel:
+                for record in parallel(tasks):
+                    save(record, study.path(record["config"], record["seed"]))
+                    lines.finished(record)
+        except TerminatedWorkerError:
+            raise RuntimeError(
+                f"A worker of the study {study.name!r} was killed, perhaps for want of memory; "
+                f"{total - len(study.missing())} of {total} runs are recorded: call again, with "
+                "fewer workers, for the rest"
+            ) from None
+    if not study.missing():
+        shutil.rmtree(checkpoints, ignore_errors=True)
+
+
+def save(record: dict, path: Path) -> None:
+    """Write beside the place, then rename."""
+    partial = path.with_name(f"{path.name}.{os.getpid()}.partial")
+    partial.write_text(json.dumps(record, indent=1) + "\n")
+    os.replace(partial, path)
+
+
+@contextmanager
+def _backend(workers: int, dask: str | None):
+    """A joblib.Parallel that gives back records as they come."""
+    options = {"return_as": "generator_unordered", "batch_size": 1}
+    if dask is not None:
+        try:
+            from distributed import Client
+        except ImportError:
+            raise ValueError(
+                "dask= needs the cluster extra: pip install 'labkit[cluster]'"
+            ) from None
+        with Client(dask) as client:
+            n = max(sum(client.nthreads().values()), 1)
+            with joblib.parallel_config("dask", client=client, retries=2):
+                yield joblib.Parallel(n_jobs=n, **options)
+        return
+    if workers == 1:
+        yield joblib.Parallel(n_jobs=1, return_as="generator")
+        return
+    with _environment(_KEEP_MEMORY), joblib.parallel_config("loky", inner_max_num_threads=1):
+        yield joblib.Parallel(n_jobs=workers, **options)
+
+
+@contextmanager
+def _environment(values: dict[str, str]):
+    """Variables for the workers that start in here; what the user has set counts."""
+    mine = {key: value for key, value in values.items() if key not in os.environ}
+    os.environ.update(mine)
+    try:
+        yield
+    finally:
+        for key in mine:
+            del os.environ[key]
+
+
+def _work(study: Study, config: dict, seed: int, device, checkpoints: Path, notes: Path) -> dict:
+    """One run, in a worker; each epoch is noted where the parent looks for it."""
+    began = time.perf_counter()
+    label = study.label(config, seed)
+    note = notes / f"{label}.json"
+
+    def on_epoch(history) -> None:
+        row = history.rows[-1]
+        if notes.is_dir():  # a worker on another machine does without
+            line = {"done": row["epoch"] / history.recipe.epochs, "epoch": row["epoch"]}
+            save({**line, "of": history.recipe.epochs, "val_acc": row.get("val_acc")}, note)
+
+    if os.environ.get("OMP_NUM_THREADS") == "1":  # a worker that was forked keeps torch's default
+        torch.set_num_threads(1)
+    checkpoint = checkpoints / f"{label}.pt"
+    options = {"device": device, "checkpoint": checkpoint, "on_epoch": on_epoch}
+    record = (study.train or train_one)(study, config, seed, **options)
+    checkpoint.unlink(missing_ok=True)
+    note.unlink(missing_ok=True)
+    return {**record, "wall_seconds": time.perf_counter() - began}
+
+
+class _Lines:
+    """One progress line for the study and one for each run in flight, drawn in a terminal; where
+    there is none, a line a finished run."""
+
+    def __init__(self, study: Study, missing: list, notes: str, shown: bool):
+        self.study, self.notes, self.count = study, Path(notes), len(missing)
+        self.done, self.began = 0, time.perf_counter()
+        self.shown = shown
+        self.live = shown and bool(missing) and sys.stderr.isatty()
+        self.stop = threading.Event()
+        self.bars: dict[str, tqdm] = {}
+
+    def __enter__(self):
+        if self.shown:
+            total = len(self.study.runs())
+            print(
+                f"{self.study.name}: {total - self.count} of {total} runs recorded, "
+                f"{self.count} to do",
+                file=sys.stderr,
+            )
+        if self.live:
+            shape = "{desc} {bar:20} {n:.1f}/{total} runs {elapsed}<{remaining}"
+            self.whole = tqdm(total=self.count, desc=self.study.name, bar_format=shape, smoothing=0)
+            self.thread = threading.Thread(target=self._watch, daemon=True)
+            self.thread.start()
+        return self
+
+    def __exit__(self, kind, *_):
+        if self.live:
+            self.stop.set()
+            self.thread.join()
+            for bar in (*self.bars.values(), self.whole):
+                bar.close()
+        if self.shown and self.count:
+            minutes = (time.perf_counter() - self.began) / 60
+            rest = self.count - self.done
+            tail = f"; {rest} left for the next call" if rest else ""
+            print(
+                f"{self.study.name}: {self.done} runs in {minutes:.1f} min{tail}", file=sys.stderr
+            )
+
+    def finished(self, record: dict) -> None:
+        self.done += 1
+        if not self.shown:
+            return
+        label = self.study.label(record["config"], record["seed"])
+        accuracy = record["test"].get("accuracy")
+        result = "diverged" if accuracy is None else f"test {accuracy:.4f}"
+        left = (time.perf_counter() - self.began) / self.done * (self.count - self.done) / 60
+        line = f"{label}: {result}, {record['wall_seconds']:.0f} s; about {left:.0f} min left"
+        tqdm.write(line, file=sys.stderr)
+
+    def _watch(self) -> None:
+        while not self.stop.wait(0.5):
+            notes = {path.stem: _read(path) for path in self.notes.glob("*.json")}
+            self._draw({label: note for label, note in notes.items() if note})
+
+    def _draw(self, running: dict[str, dict]) -> None:
+        for label in [label for label in self.bars if label not in running]:
+            self.bars.pop(label).close()
+        for label, note in running.items():
+            if label not in self.bars:
+                shape = "  {desc} {bar:20} epoch {n}/{total}{postfix}"
+                self.bars[label] = tqdm(total=note["of"], desc=label, bar_format=shape, leave=False)
+            bar = self.bars[label]
+            bar.n = note["epoch"]
+            if note["val_acc"] is not None:
+                bar.set_postfix_str(f"validation {note['val_acc']:.3f}", refresh=False)
+            bar.refresh()
+        self.whole.n = min(self.done + sum(note["done"] for note in running.values()), self.count)
+        self.whole.refresh()
+
+
+def _read(path: Path) -> dict | None:
+    """A note that its worker may be removing just now."""
+    try:
+        return json.loads(path.read_text())
+    except (OSError, ValueError):
+        return None

@@ -7,7 +7,7 @@ study.get("fashion_ablation").run()     # measure what is missing
 
 from labkit.study.catalogue import get, names
 from labkit.study.definition import Study, grid, train_one
-from labkit.study.intervals import Difference, interval, paired_difference
+from labkit.study.intervals import Difference, interval, paired_difference, wilson
 from labkit.study.tables import confusions, epochs, records, reported
 
 __all__ = [
@@ -23,4 +23,5 @@ __all__ = [
     "records",
     "reported",
     "train_one",
+    "wilson",
 ]

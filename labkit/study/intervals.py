@@ -1,6 +1,7 @@
 """Intervals: how far a measurement may be off."""
 
 from dataclasses import dataclass
+from statistics import NormalDist
 
 import numpy as np
 import pandas as pd
@@ -56,3 +57,37 @@ def paired_difference(a: pd.DataFrame, b: pd.DataFrame, metric: str) -> Differen
     both = pd.merge(a[["seed", metric]], b[["seed", metric]], on="seed", suffixes=("_a", "_b"))
     differences = both[f"{metric}_a"] - both[f"{metric}_b"]
     return Difference(*interval(differences), n=len(differences))
+
+
+def wilson(hits, n, confidence: float = 0.95):
+    """(low, high): the shares of hits that go well with `hits` right answers to `n` questions.
+
+    For the accuracy of one trained model, a fraction: another test set of that size would have
+    given another one. It stays within 0 and 1, and has a width even where all answers are right.
+    What another seed would have changed it does not know: that is `interval`. Arrays give arrays.
+    Raises ValueError unless hits and n are whole numbers with 0 <= hits <= n and n >= 1.
+
+        wilson(50, 100)     # (0.404, 0.596)
+        wilson(0, 10)       # (0.0, 0.278)
+
+    Source: Wilson 1927, Probable inference, the law of succession, and statistical inference,
+    Journal of the American Statistical Association 22.
+    """
+    if not 0 < confidence < 1:
+        raise ValueError(
+            f"wilson(confidence={confidence!r}): give a share between 0 and 1, as 0.95"
+        )
+    hits, n = np.broadcast_arrays(np.asarray(hits, dtype=float), np.asarray(n, dtype=float))
+    fits = (hits == np.floor(hits)) & (n == np.floor(n)) & (hits >= 0) & (hits <= n) & (n >= 1)
+    if not fits.all():
+        raise ValueError(
+            f"wilson needs numbers of images, 0 <= hits <= n, got {hits[~fits][0]:g} of "
+            f"{n[~fits][0]:g}: hits is round(accuracy * n)"
+        )
+    z = NormalDist().inv_cdf((1 + confidence) / 2)
+    share = hits / n
+    middle = (share + z**2 / (2 * n)) / (1 + z**2 / n)
+    half = z / (1 + z**2 / n) * np.sqrt(share * (1 - share) / n + z**2 / (4 * n**2))
+    # Where none or all are hits, the end is 0 or 1 on paper, and off by a rounding error here.
+    low, high = np.where(hits == 0, 0.0, middle - half), np.where(hits == n, 1.0, middle + half)
+    return (low, high) if low.ndim else (float(low), float(high))

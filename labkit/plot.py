@@ -102,6 +102,42 @@ def confusion(evaluation: Evaluation, normalize: bool = False, ax: Axes | None =
     return ax
 
 
+def per_class(
+    evaluation: Evaluation,
+    beside: Mapping[str, Sequence[float]] | None = None,
+    ax: Axes | None = None,
+) -> Axes:
+    """The accuracy of each class (a fraction) as a bar, with its 95 % interval for this many
+    images (`labkit.study.wilson`); a dashed line for all classes together.
+
+    `beside`: name -> C accuracies to mark on the bars, another network's or a report's. A class
+    without images has no bar. Raises ValueError where `beside` has another number of classes.
+    """
+    hits, counts = evaluation.confusion.diag().numpy(), evaluation.confusion.sum(1).numpy()
+    c, there = len(counts), np.flatnonzero(counts)
+    shares = hits[there] / counts[there]
+    low, high = study.wilson(hits[there], counts[there])
+    if ax is None:
+        _, ax = plt.subplots(figsize=(max(5.0, 1.6 + 0.58 * c), 3.8), layout="constrained")
+    ax.bar(there, shares, color=COLORS["test"], alpha=0.6)
+    ax.errorbar(there, shares, [shares - low, high - shares], fmt="none", ecolor="0.2", capsize=4)
+    ax.axhline(evaluation.accuracy, color="0.3", linestyle="--", linewidth=1, label="all classes")
+    for i, (name, values) in enumerate((beside or {}).items()):
+        if len(values) != c:
+            raise ValueError(
+                f"per_class(beside={{{name!r}: ...}}) has {len(values)} accuracies for {c} "
+                f"classes of {evaluation.name}: give one a class"
+            )
+        style = {"color": PALETTE[3 + i % 4], "markeredgecolor": "white", "label": name}
+        ax.plot(range(c), values, "DsoX"[i % 4], **style)
+    ax.set(ylim=(0, 1), ylabel="accuracy (fraction)")
+    ax.set_title(f"{evaluation.name}: accuracy {100 * evaluation.accuracy:.1f} %", fontsize=10)
+    ax.set_xticks(range(c), evaluation.classes, rotation=40, ha="right", rotation_mode="anchor")
+    ax.legend(frameon=False, fontsize=8, ncols=3, loc="upper right")
+    _tidy(ax)
+    return ax
+
+
 def images(split: Split, per_class: int = 8, seed: int = 0) -> np.ndarray:
     """A grid of random images, a row a class. Returns the Axes, C x per_class."""
     chosen, generator = [], torch.Generator().manual_seed(seed)

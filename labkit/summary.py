@@ -1,6 +1,8 @@
 """What a model is made of: `summary(model, input_shape)` is one table, a row for each layer.
 
 labkit.summary.summary(labkit.models.SimpleCNN(), (3, 32, 32))
+
+`stage_sizes` sums it up by stages, `gradient_norms` says how large a gradient each layer gets.
 """
 
 import contextlib
@@ -11,7 +13,9 @@ import operator
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
+import pandas as pd
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 
 from labkit import layers
@@ -172,6 +176,85 @@ def summary(model: nn.Module, input_shape: tuple[int, ...]) -> Summary:
     )
 
 
+def stage_sizes(model: nn.Module, input_shape: tuple[int, ...]) -> pd.DataFrame:
+    """What each stage of the model makes of one image, and what that costs.
+
+    A stage is a module that the model holds directly, ResNet18's ``conv1`` or ``layer1``. Columns:
+    ``stage``, its name; ``output_shape``, (C, H, W) or (features,); ``parameters`` and ``macs``,
+    those of all layers in it, counted as by `summary`. A row a stage, in the order of the calls.
+    Leaves the model as `summary` does, and raises what `summary` raises.
+    """
+    _check_model(model)
+    shapes: dict[str, tuple[int, ...]] = {}
+    stages = set(model.children())
+
+    def record(path: str, module: nn.Module, x: Tensor, output: Tensor) -> None:
+        shapes[path] = tuple(output.shape[1:])
+
+    trace(model, input_shape, stages.__contains__, record)
+    rows = summary(model, input_shape).rows
+    table = []
+    for stage, shape in shapes.items():
+        own = [row for row in rows if row.path.split(".")[0] == stage]
+        parameters, macs = sum(row.parameters for row in own), sum(row.macs or 0 for row in own)
+        table.append((stage, shape, parameters, macs))
+    return pd.DataFrame(table, columns=["stage", "output_shape", "parameters", "macs"])
+
+
+def gradient_norms(
+    model: nn.Module, x: Tensor, y: Tensor, loss: Callable[[Tensor, Tensor], Tensor] | None = None
+) -> pd.DataFrame:
+    """How long the gradient of the loss is in each layer, for one batch, in training mode.
+
+    x: a batch as the model is fed it, N x C x H x W.  y: its labels, N.  loss: takes (logits
+    N x C, labels N), cross-entropy by default.
+
+    A row for each layer with a matrix or a kernel, in the order of the first calls; a convolution
+    in a shortcut is one of them, and what is frozen is left out. Columns: ``layer``, its name;
+    ``depth``, 1 for the first called; ``norm``, the Euclidean length of d loss / d weight.
+
+    Parameters, their ``.grad``, modes, buffers and torch's random numbers are afterwards as they
+    were. Raises ValueError for a batch that does not fit, or a model without such a layer.
+    """
+    _check_model(model)
+    if len(x) != len(y):
+        raise ValueError(f"x has {len(x)} images and y {len(y)} labels: give one label an image.")
+    weights: dict[str, nn.Parameter] = {}
+
+    def hook(path, module, *_):
+        weights.setdefault(path, module.weight)
+
+    handles = [
+        module.register_forward_hook(functools.partial(hook, path))
+        for path, module in model.named_modules()
+        if _has_trainable_matrix(module)
+    ]
+    try:
+        with _as_it_was(model, training=True), torch.enable_grad():
+            value = (loss or F.cross_entropy)(model(x), y)
+            if not weights:
+                raise ValueError(
+                    f"{type(model).__name__} called no layer with a trainable matrix or kernel, "
+                    "such as nn.Linear or nn.Conv2d: there is no gradient to measure."
+                )
+            gradients = torch.autograd.grad(value, list(weights.values()), allow_unused=True)
+    except (RuntimeError, IndexError, TypeError) as error:
+        raise ValueError(
+            f"{type(model).__name__} did not take the batch {tuple(x.shape)}: {error}"
+        ) from error
+    finally:
+        for handle in handles:
+            handle.remove()
+    norms = [0.0 if gradient is None else gradient.norm().item() for gradient in gradients]
+    columns = {"layer": list(weights), "depth": range(1, len(norms) + 1), "norm": norms}
+    return pd.DataFrame(columns)
+
+
+def _has_trainable_matrix(module: nn.Module) -> bool:
+    weight = getattr(module, "weight", None)
+    return isinstance(weight, nn.Parameter) and weight.dim() > 1 and weight.requires_grad
+
+
 # Two images, not one: a normalisation without running statistics takes the batch's, and one image
 # of one value per channel has none.
 _IMAGES = 2
@@ -198,8 +281,7 @@ def trace(
     tensor is passed over. Leaves the model as `summary` does, and raises what `summary` raises.
     """
     shape = _check_shape(input_shape)
-    if not isinstance(model, nn.Module):
-        raise ValueError(f"model is a module, such as nn.Linear(784, 10), got {model!r}.")
+    _check_model(model)
     for name, tensor in (*model.named_parameters(), *model.named_buffers()):
         if nn.parameter.is_lazy(tensor):
             raise ValueError(
@@ -218,7 +300,7 @@ def trace(
         if wanted(module)
     ]
     try:
-        with _as_it_was(model), torch.no_grad():
+        with _as_it_was(model, training=False), torch.no_grad():
             _run(model, shape)
     finally:
         for handle in handles:
@@ -237,14 +319,14 @@ def _run(model: nn.Module, shape: tuple[int, ...]) -> None:
 
 
 @contextlib.contextmanager
-def _as_it_was(model: nn.Module) -> Iterator[None]:
-    """Evaluation mode inside; outside, the modes, buffers and random numbers from before."""
+def _as_it_was(model: nn.Module, training: bool) -> Iterator[None]:
+    """One mode inside; outside, the modes, buffers and random numbers from before."""
     modes = {module: module.training for module in model.modules()}
     buffers = {name: buffer.clone() for name, buffer in model.named_buffers()}
     gpus = {p.device for p in model.parameters() if p.is_cuda}
     try:
         with torch.random.fork_rng(devices=gpus):
-            model.eval()
+            model.train(training)
             yield
     finally:
         for module, training in modes.items():
@@ -286,6 +368,11 @@ def _new_bytes(x: Tensor, output: Tensor) -> int:
     if output.untyped_storage().data_ptr() == x.untyped_storage().data_ptr():
         return 0
     return output[0].numel() * output.element_size()
+
+
+def _check_model(model) -> None:
+    if not isinstance(model, nn.Module):
+        raise ValueError(f"model is a module, such as nn.Linear(784, 10), got {model!r}.")
 
 
 def _check_shape(input_shape) -> tuple[int, ...]:

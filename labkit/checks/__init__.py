@@ -15,7 +15,7 @@ from labkit.checks.lab03 import (
     lab03_running_stats,
 )
 from labkit.checks.lab04 import lab04_conv_from_linear, lab04_hidden_units, lab04_matrix_of_conv
-from labkit.checks.lab07 import lab07_basic_block, lab07_block_parameters, lab07_output_size
+from labkit.checks.lab05 import lab05_crop_box, lab05_stratified, lab05_wilson
 
 __all__ = [
     "lab00_accuracy",
@@ -35,7 +35,7 @@ __all__ = [
     "lab04_hidden_units",
     "lab04_conv_from_linear",
     "lab04_matrix_of_conv",
-    "lab07_basic_block",
-    "lab07_block_parameters",
-    "lab07_output_size",
+    "lab05_crop_box",
+    "lab05_wilson",
+    "lab05_stratified",
 ]

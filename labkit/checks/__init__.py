@@ -16,6 +16,7 @@ from labkit.checks.lab03 import (
 )
 from labkit.checks.lab04 import lab04_conv_from_linear, lab04_hidden_units, lab04_matrix_of_conv
 from labkit.checks.lab05 import lab05_crop_box, lab05_stratified, lab05_wilson
+from labkit.checks.lab07 import lab07_basic_block, lab07_block_parameters, lab07_output_size
 
 __all__ = [
     "lab00_accuracy",
@@ -38,4 +39,7 @@ __all__ = [
     "lab05_crop_box",
     "lab05_wilson",
     "lab05_stratified",
+    "lab07_basic_block",
+    "lab07_block_parameters",
+    "lab07_output_size",
 ]

@@ -22,6 +22,8 @@ _ROOMS = (
     "study",
     "plot",
     "widgets",
+    "clinic",
+    "bugs",
     "checks",
     "environment",
 )
@@ -37,7 +39,9 @@ _NAMES = {
     "OneCycle": "train",
     "fit": "train",
     "evaluate": "train",
+    "read_curves": "train",
     "device": "train",
+    "diagnose": "clinic",
     "is_quick": "environment",
 }
 

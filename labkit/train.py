@@ -25,6 +25,7 @@ from tqdm import tqdm
 
 from labkit import augment
 from labkit.data import Split, Splits
+from labkit.train_reading import read_curves  # noqa: F401, so that it is train.read_curves
 
 # --------------------------------------------------------------------------- schedules
 

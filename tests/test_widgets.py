@@ -1,14 +1,16 @@
 """The sliders redraw their picture, and leave a still one for readers without a kernel."""
 
 import base64
+import time
 
 import ipywidgets
 import pytest
 import torch
 import torch.nn.functional as F
+from conftest import make_splits
 from matplotlib.figure import Figure
 
-from labkit import widgets
+from labkit import augment, widgets
 
 PNG = b"\x89PNG\r\n"
 
@@ -104,3 +106,56 @@ def test_the_learning_rate_slider_redraws_the_hill():
     before = slider.image.value
     slider.control.value = 0.5
     assert slider.image.value != before
+
+
+# ---------------------------------------------------------------------- augmentation
+
+
+def tiles(figure):
+    """The twelve pictures of `draw_augmentation`, without their white frames, and the title."""
+    pixels = torch.as_tensor(figure.axes[0].images[0].get_array())
+    rows = pixels.view(2, 10, 6, 10, 3)[:, 1:-1, :, 1:-1]
+    return rows.transpose(1, 2).flatten(0, 1), figure.axes[0].get_title()
+
+
+@pytest.mark.parametrize("channels", [1, 3])
+@pytest.mark.parametrize("transform", [augment.Rotation(40), augment.Crop(2)])
+def test_the_first_picture_is_the_image_and_the_others_are_the_transforms(channels, transform):
+    split = make_splits(shape=(channels, 8, 8)).train
+    pictures, title = tiles(widgets.draw_augmentation(split, transform, index=5))
+    image = split.images[5]
+    drawn = transform(image.repeat(11, 1, 1, 1), torch.Generator().manual_seed(0))
+    expected = torch.cat([image[None], drawn]).expand(-1, 3, -1, -1).permute(0, 2, 3, 1)
+    assert torch.equal(pictures, expected)
+    assert "stripes train, class 2" in title
+
+
+@pytest.mark.parametrize(
+    ("name", "text"),
+    [
+        ("rotation", "Slider(Rotation up to ± (degrees) = 15)"),
+        ("crop", "Slider(Crop padding (pixels) = 4)"),
+    ],
+)
+def test_the_strength_of_an_augmentation_redraws_its_pictures(name, text):
+    slider = widgets.augmentation(make_splits().train, name)
+    assert repr(slider) == text
+    before = slider.image.value
+    slider.control.value += 1  # what an arrow key does
+    assert slider.image.value != before
+
+
+def test_augmented_pictures_are_drawn_faster_than_a_drag_needs_them():
+    split = make_splits(shape=(3, 32, 32)).train
+    slider = widgets.augmentation(split)
+    seconds = []
+    for strength in range(20, 30):
+        began = time.process_time()
+        slider.control.value = strength
+        seconds.append(time.process_time() - began)
+    assert min(seconds) < 0.15
+
+
+def test_an_augmentation_without_a_slider_is_named():
+    with pytest.raises(ValueError, match="no slider for 'flip'; there are rotation, crop"):
+        widgets.augmentation(make_splits().train, "flip")

@@ -6,11 +6,13 @@ are Okabe and Ito's, which colour-blind readers can tell apart; a split has the 
 in every lab.
 """
 
+import itertools
 import math
 from collections.abc import Mapping, Sequence
 
 import matplotlib.pyplot as plt
 import numpy as np
+import pandas as pd
 import seaborn as sns
 import torch
 from matplotlib.axes import Axes
@@ -252,6 +254,26 @@ def over_seeds(
         ax.text(1.02, row, f"{mean:.3f} ± {high - mean:.3f}", **beside)
     ax.set_yticks(range(len(results)), results)
     ax.set(title=title, xlabel="test accuracy (fraction)", ylim=(len(results) - 0.4, -0.6))
+    _tidy(ax)
+    return ax
+
+
+def gradient_norms(
+    tables: Mapping[str, pd.DataFrame], title: str = "", ax: Axes | None = None
+) -> Axes:
+    """The gradient's length in each layer, from the input on the left to the output on the right.
+
+    `tables`: what `labkit.summary.gradient_norms` gives, by the name of the network; a network
+    has its line, a layer its dot. The scale is logarithmic, and a norm of 0 has no dot.
+    """
+    if ax is None:
+        _, ax = plt.subplots(figsize=(6.5, 3.4), layout="constrained")
+    for (name, table), color in zip(tables.items(), itertools.cycle(PALETTE)):
+        shown = table[table["norm"] > 0]
+        ax.plot(shown["depth"], shown["norm"], "o-", color=color, markersize=3, label=name)
+    ax.set(yscale="log", xlabel="layer, counted from the input", ylabel="‖∂loss / ∂weight‖")
+    ax.set_title(title, fontsize=11)
+    ax.legend(frameon=False, fontsize=9)
     _tidy(ax)
     return ax
 

@@ -2,6 +2,7 @@
 
 import matplotlib.pyplot as plt
 import numpy as np
+import pandas as pd
 import pytest
 import torch
 from torch import nn
@@ -123,3 +124,19 @@ def test_a_faultless_model_has_no_mistakes_to_show(stripes):
     axes = plot.mistakes(labkit.evaluate(model, stripes.test))
     assert "0 mistakes" in axes[0, 0].figure.get_suptitle()
     assert not any(ax.images for ax in axes.flat)
+
+
+def test_gradient_norms_draw_a_line_a_network_and_a_dot_a_layer():
+    tables = {
+        name: pd.DataFrame({"layer": list("abc"), "depth": [1, 2, 3], "norm": norms})
+        for name, norms in (("plain", [0.0, 1e-9, 1.0]), ("residual", [0.5, 0.4, 0.3]))
+    }
+    ax = plot.gradient_norms(tables, "Gradients, stripes train")
+    plain, residual = ax.get_lines()
+    assert ax.get_yscale() == "log"
+    assert (list(plain.get_xdata()), list(plain.get_ydata())) == ([2, 3], [1e-9, 1.0])
+    np.testing.assert_array_equal(residual.get_ydata(), tables["residual"]["norm"])
+    assert [text.get_text() for text in ax.get_legend().get_texts()] == ["plain", "residual"]
+    assert ax.get_title() == "Gradients, stripes train"
+    _, given = plt.subplots()
+    assert plot.gradient_norms(tables, ax=given) is given

@@ -426,8 +426,12 @@ def _eval_mode(model: nn.Module):
             module.training = mode
 
 
-def _logits(model: nn.Module, split: Split, inputs: Inputs, batch_size: int, bf16: bool) -> Tensor:
+def _logits(
+    model: nn.Module, split: Split, inputs: Inputs, batch_size: int | None, bf16: bool
+) -> Tensor:
     """N x C logits on the split's device, in eval mode, without gradients."""
+    if batch_size is None:  # on a CPU what fits into its cache, on a GPU what keeps it busy
+        batch_size = 250 if split.images.device.type == "cpu" else 1000
     with _eval_mode(model), torch.inference_mode(), _autocast(split.images.device, bf16):
         parts = [model(inputs(images)).float() for images in split.images.split(batch_size)]
     logits = torch.cat(parts)
@@ -453,7 +457,7 @@ def evaluate(
     *,
     recipe: Recipe | None = None,
     loss: Callable[[Tensor, Tensor], Tensor] | None = None,
-    batch_size: int = 1000,
+    batch_size: int | None = None,
     device: str | torch.device | None = None,
 ) -> Evaluation:
     """The model's answers on a split, never augmented, always in eval mode.
@@ -461,7 +465,7 @@ def evaluate(
     Images are normalised as in the recipe that `fit` trained the model with (it leaves it
     on the model as `labkit_recipe`); `recipe` overrides that. `loss` takes (logits N x C,
     labels N) and defaults to cross-entropy. The model's modes are left as they were.
-    `device` defaults to where the model is. Raises ValueError for an empty split or a
+    `batch_size` changes the speed alone; `device` defaults to where the model is. Raises ValueError for an empty split or a
     model with the wrong number of outputs.
     """
     _check_split(split)
@@ -538,7 +542,7 @@ def fit(
                 began = time.perf_counter()
                 row = _train_epoch(run, train, loss_train, bar)
                 if val is not None:
-                    logits = _logits(model, val, run.inputs, 1000, recipe.bf16)
+                    logits = _logits(model, val, run.inputs, None, recipe.bf16)
                     row["val_loss"] = loss_val(logits, val.labels).item()
                     row["val_acc"] = (logits.argmax(1) == val.labels).sum().item() / len(val)
                 if isinstance(run.scheduler, lr_scheduler.ReduceLROnPlateau):

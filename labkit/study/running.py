@@ -55,11 +55,11 @@ def run(
     study.folder.mkdir(parents=True, exist_ok=True)
     checkpoints = study.folder / ".checkpoints"
     with (
-        tempfile.TemporaryDirectory() as status,
-        _Lines(study, missing, Path(status), progress) as lines,
+        tempfile.TemporaryDirectory() as notes,
+        _Lines(study, missing, notes, progress) as lines,
     ):
         tasks = (
-            joblib.delayed(_work)(study, config, seed, device, checkpoints, Path(status))
+            joblib.delayed(_work)(study, config, seed, device, checkpoints, Path(notes))
             for config, seed in missing
         )
         try:

@@ -10,6 +10,7 @@ import torch.nn.functional as F
 from conftest import make_splits
 from matplotlib.figure import Figure
 
+import labkit
 from labkit import augment, widgets
 
 PNG = b"\x89PNG\r\n"
@@ -159,3 +160,26 @@ def test_augmented_pictures_are_drawn_faster_than_a_drag_needs_them():
 def test_an_augmentation_without_a_slider_is_named():
     with pytest.raises(ValueError, match="no slider for 'flip'; there are rotation, crop"):
         widgets.augmentation(make_splits().train, "flip")
+
+
+@pytest.mark.parametrize("epochs", [2, 35])
+def test_the_schedules_are_those_that_training_uses(epochs, stripes, quick_fit, make_model):
+    lines = {line.get_label(): line for line in widgets.draw_schedules(epochs).axes[0].lines}
+    for name, schedule in (
+        ("constant", labkit.Constant()),
+        ("step: half, every 10 epochs", labkit.Step(10, 0.5)),
+        ("cosine", labkit.Cosine()),
+        ("one cycle", labkit.OneCycle()),
+    ):
+        recipe = {"lr": 0.01, "schedule": schedule, "batch_size": 24, "optimizer": "sgd"}
+        rows = quick_fit(make_model(), stripes, epochs=epochs, **recipe).rows  # 10 steps an epoch
+        drawn = lines[name].get_ydata()[9::10]  # the last step of each epoch
+        assert drawn == pytest.approx([row["lr"] for row in rows])
+
+
+def test_moving_the_slider_of_the_schedules_draws_a_longer_run():
+    slider = widgets.schedules(start=20)
+    before = slider.image.value
+    slider.control.value = 40
+    assert slider.image.value != before
+    assert repr(slider) == "Slider(Length of the run (epochs) = 40)"

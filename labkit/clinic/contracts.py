@@ -1,0 +1,453 @@
+"""Contracts: they hold or are broken, with no statistics. Each check yields findings."""
+
+import math
+from collections.abc import Callable, Iterable, Iterator
+
+import torch
+from torch import Tensor, nn
+
+from labkit.clinic.case import Case, Unusable
+from labkit.clinic.report import Finding
+
+DEFINITION = "by definition"
+EXAMPLES = 8  # a contract is broken for a few examples as well as for many, and few are quick
+
+# ---------------------------------------------------------------------- loss and last layer
+
+
+def runs(case: Case) -> Iterator[Finding]:
+    """A batch goes through the model and the loss, and both come out finite."""
+    x, y = case.batch(EXAMPLES)
+    try:
+        with torch.no_grad(), case.mode(training=True):
+            outputs = case.raw_outputs(x)
+            loss = case.loss(outputs, y)
+    except Unusable:
+        raise
+    except Exception as error:  # whatever a stranger's code raises, is the finding
+        yield _raised(error, x, y)
+    else:
+        broken = [
+            name
+            for name, value in (("inputs", x), ("outputs", outputs), ("loss", loss))
+            if not value.isfinite().all()
+        ]
+        if broken:
+            yield Finding(
+                "outputs or loss are not finite",
+                "contract",
+                f"NaN or infinity in: {', '.join(broken)}",
+                "finite numbers",
+                DEFINITION,
+            )
+
+
+def _raised(error: Exception, x: Tensor, y: Tensor) -> Finding:
+    message = " ".join(str(error).split())
+    return Finding(
+        "forward or loss raises an error",
+        "contract",
+        f"x {tuple(x.shape)} {x.dtype}, y {tuple(y.shape)} {y.dtype}: "
+        f"{type(error).__name__}: {message[:200]}",
+        "no error",
+        DEFINITION,
+    )
+
+
+def output_fits_loss(case: Case) -> Iterator[Finding]:
+    """The last layer hands the loss what it expects: logits, or log-probabilities.
+
+    A loss that does not change when the same number is added to all outputs of an example is a
+    softmax loss, and wants logits, which may be any numbers. Whether the model's can be is seen
+    by replacing the output of its last layer with weights by random numbers of size 10 and 1000.
+    """
+    x, y = case.batch(EXAMPLES)
+    with torch.no_grad(), case.mode(training=True):
+        outputs = case.raw_outputs(x)
+        if outputs.ndim < 2 or outputs.shape[1] < 2:
+            return
+        change = _change_when_shifted(case, outputs, y)
+        if math.isclose(change, -3, abs_tol=1e-3):
+            yield from _log_probabilities(outputs)
+        if abs(change) > 1e-4 * (1 + abs(case.loss(outputs, y).item())):
+            return
+        layer = _last_layer(case, x)
+        probes = [] if layer is None else [_probe(case, layer, x, size) for size in (10, 1000)]
+        name, measured = _squashed(probes) or _looks_squashed(outputs) or (None, None)
+    if name is None:
+        return
+    yield Finding(
+        name,
+        "contract",
+        f"{measured}; adding 3 to all outputs changes the loss by {abs(change):.1g}",
+        "a loss that this shift does not change applies softmax itself and wants any real numbers",
+        "definition of cross-entropy",
+    )
+    if layer is not None and _output_of(case, layer, x).shape == outputs.shape:
+        case.output_layer = layer  # from here on the checks see the logits
+
+
+def _change_when_shifted(case: Case, outputs: Tensor, y: Tensor) -> float:
+    """L(o + 3) - L(o)."""
+    return (case.loss(outputs + 3, y) - case.loss(outputs, y)).item()
+
+
+def _log_probabilities(outputs: Tensor) -> Iterator[Finding]:
+    total = outputs.logsumexp(1).abs().max().item()
+    if total > 1e-2:
+        yield Finding(
+            "log-softmax missing before the NLL loss",
+            "contract",
+            f"the loss falls by 3 when all outputs rise by 3, and an example's exp(outputs) sum "
+            f"up to as far from 1 as {math.exp(min(total, 50)):.3g}",
+            "log-probabilities: exp(outputs) sum up to 1 within 1 %",
+            "definition of the negative log-likelihood",
+        )
+
+
+def _last_layer(case: Case, x: Tensor) -> nn.Module | None:
+    """The last module inside the model that has parameters of its own and gives a tensor."""
+    order: list[nn.Module] = []
+
+    def note(module, _, output):
+        if isinstance(output, Tensor) and output.is_floating_point():
+            order.append(module)
+
+    hooks = [
+        module.register_forward_hook(note)
+        for module in case.model.modules()
+        if module is not case.model and module._parameters
+    ]
+    try:
+        case.raw_outputs(x)
+    finally:
+        for hook in hooks:
+            hook.remove()
+    return order[-1] if order else None
+
+
+def _probe(case: Case, layer: nn.Module, x: Tensor, size: float) -> Tensor:
+    """The model's outputs when that layer gives normal random numbers times `size`."""
+
+    def replace(_module, _inputs, output):
+        noise = torch.randn(output.shape, generator=torch.Generator().manual_seed(0))
+        return (size * noise).to(output)
+
+    hook = layer.register_forward_hook(replace)
+    try:
+        return case.raw_outputs(x).float()
+    finally:
+        hook.remove()
+
+
+def _output_of(case: Case, layer: nn.Module, x: Tensor) -> Tensor:
+    caught = []
+    hook = layer.register_forward_hook(lambda *args: caught.append(args[2]))
+    try:
+        case.raw_outputs(x)
+    finally:
+        hook.remove()
+    return caught[-1]
+
+
+def _squashed(probes: list[Tensor]) -> tuple[str, str] | None:
+    """Which activation stands behind the last layer, told by what it makes of random numbers."""
+    if len(probes) < 2 or torch.equal(*probes):
+        return None
+    small, large = probes
+    low, high = large.min().item(), large.max().item()
+    if (found := _softmaxed(large)) is not None:
+        return found
+    if high - low < 1.5 * (small.max() - small.min()).item() and high <= 1.01:
+        if low >= 0:
+            return "sigmoid before cross-entropy", f"outputs stay in [{low:.3g}, {high:.3g}]"
+        if low >= -1.01:
+            return "tanh before cross-entropy", f"outputs stay in [{low:.3g}, {high:.3g}]"
+    if high > 0 and low > -0.05 * high:
+        return (
+            "ReLU before cross-entropy",
+            f"outputs are never below {min(low, 0):.3g}, whatever the last layer gives",
+        )
+    return None
+
+
+def _softmaxed(outputs: Tensor) -> tuple[str, str] | None:
+    if outputs.min() < -1e-4:
+        return None
+    rows, columns = outputs.sum(1), outputs.sum(0)
+    if (rows - 1).abs().max() < 1e-3:
+        return "redundant softmax", "each example's outputs are at least 0 and sum up to 1"
+    if len(outputs) > 1 and (columns - 1).abs().max() < 1e-3:
+        return (
+            "softmax over the batch dimension",
+            f"the outputs of a class sum up to 1 over the {len(outputs)} images of the batch",
+        )
+    return None
+
+
+def _looks_squashed(outputs: Tensor) -> tuple[str, str] | None:
+    """The same, from the outputs alone: less sure, so only what can hardly happen by chance."""
+    if (found := _softmaxed(outputs.float())) is not None:
+        return found
+    zeros = (outputs == 0).float().mean().item()
+    if outputs.min() == 0 and zeros > 0.1:
+        return "ReLU before cross-entropy", f"no output is below 0, {zeros:.0%} are exactly 0"
+    return None
+
+
+# ------------------------------------------------------------------------ train and eval mode
+
+
+def evaluation_repeats(case: Case) -> Iterator[Finding]:
+    """In eval mode the same batch gives the same outputs twice."""
+    x, _ = case.batch(EXAMPLES)
+    with torch.no_grad(), case.mode(training=False):
+        first, second = case.raw_outputs(x), case.raw_outputs(x)
+    spread = first.float().std().item()
+    difference = (first - second).abs().max().item()
+    if difference > 1e-3 * spread:
+        yield Finding(
+            "evaluation is random",
+            "contract",
+            f"two passes in eval mode differ by {difference:.2g}",
+            f"0.001 times the outputs' standard deviation, {spread:.2g}",
+            DEFINITION,
+        )
+
+
+def examples_are_independent(case: Case) -> Iterator[Finding]:
+    """In eval mode, f(x)[:2] = f(x[:2])."""
+    x, _ = case.batch(EXAMPLES)
+    if len(x) < 3:
+        return
+    with torch.no_grad(), case.mode(training=False):
+        together, alone = case.raw_outputs(x), case.raw_outputs(x[:2])
+    spread = together.float().std().item()
+    difference = (together[:2] - alone).abs().max().item() / max(spread, 1e-12)
+    limit = 1e-3 if together.dtype == torch.float32 else 2e-2
+    if difference > limit:
+        yield Finding(
+            "examples influence each other in evaluation",
+            "contract",
+            f"in eval mode two images get outputs that differ by {difference:.2g} standard "
+            f"deviations, alone and among {len(x)}",
+            f"{limit:g}",
+            "rounding makes about 1e-6, batch statistics about 0.1",
+        )
+
+
+def running_statistics_move(case: Case) -> Iterator[Finding]:
+    """A layer with running statistics takes them from the batches that it sees in train mode.
+
+    Each is shown its own inputs, shifted and stretched, three times: its outputs in eval mode then
+    have to have changed, if they differ from those in train mode.
+    """
+    stuck = []
+    for name, module, x in _seen(case, _keeps_statistics):
+        x = 2 * x + 3 * x.std()
+        with torch.no_grad():
+            module.eval()
+            before = module(x)
+            module.train()
+            for _ in range(3):
+                trained = module(x)
+            module.eval()
+            after = module(x)
+        size = trained.std().item() + 1e-12
+        gap = (trained - before).abs().mean().item() / size
+        moved = (after - before).abs().mean().item() / size
+        if gap > 1e-2 and moved < 1e-6:
+            stuck.append((name, gap))
+    if stuck:
+        name, gap = stuck[0]
+        yield Finding(
+            "BatchNorm's running statistics are never updated",
+            "contract",
+            f"{name}{_and_others(stuck)}: three batches in train mode do not change what it does "
+            f"in eval mode, though the two modes differ by {gap:.2g} standard deviations",
+            "any change",
+            DEFINITION,
+        )
+
+
+def _keeps_statistics(module: nn.Module) -> bool:
+    names = {*module._buffers, *vars(module)}
+    tracks = any(word in name for name in names for word in ("running_", "moving_"))
+    return "norm" in type(module).__name__.lower() or tracks
+
+
+def dropout_keeps_the_expectation(case: Case) -> Iterator[Finding]:
+    """On ones, a random layer's mean in train mode is that in eval mode; it drops the share p."""
+    for name, module, x in _seen(case, lambda module: not module._parameters):
+        ones = torch.ones_like(x[: max(1, 2**17 // max(x[0].numel(), 1))])
+        with torch.no_grad():
+            module.train()
+            draws = [module(ones) for _ in range(2)]
+            if not _random(draws):
+                continue
+            draws += [module(ones) for _ in range(28)]
+            module.eval()
+            wanted = module(ones).float().mean().item()
+        if wanted == 0:
+            continue
+        yield from _judge_dropout(name, getattr(module, "p", None), draws, wanted)
+        module.train()
+
+
+def _random(draws: list) -> bool:
+    first, second = draws
+    return (
+        isinstance(first, Tensor) and first.shape == second.shape and not torch.equal(first, second)
+    )
+
+
+def _judge_dropout(name: str, p, draws: list[Tensor], wanted: float) -> Iterator[Finding]:
+    """Means and shares of 30 draws; their spread over draws gives the standard error."""
+    means = torch.stack([draw.float().mean() for draw in draws])
+    zeros = torch.stack([(draw == 0).float().mean() for draw in draws])
+    ratio, limit = means.mean().item() / wanted, max(0.02, 5 * _standard_error(means) / abs(wanted))
+    share, share_limit = zeros.mean().item(), max(0.02, 5 * _standard_error(zeros))
+    source = "5 standard errors over 30 draws, at least 0.02"
+    if abs(ratio - 1) > limit:
+        yield Finding(
+            "dropout changes the expectation",
+            "contract",
+            f"{name or 'a layer'}: mean in training / mean in evaluation = {ratio:.3f} on ones",
+            f"1 ± {limit:.3f}",
+            source,
+        )
+    if isinstance(p, float) and share > 0 and abs(share - p) > share_limit:
+        yield Finding(
+            "dropout drops the wrong share",
+            "contract",
+            f"{name or 'a layer'}: {share:.3f} of the values are dropped, p = {p:g}",
+            f"p ± {share_limit:.3f}",
+            source,
+        )
+
+
+def _standard_error(values: Tensor) -> float:
+    return values.std().item() / math.sqrt(len(values))
+
+
+def _seen(case: Case, wanted: Callable[[nn.Module], bool]) -> list[tuple[str, nn.Module, Tensor]]:
+    """(name, module, its input) for the leaf modules wanted that take one float tensor."""
+    seen: dict[str, tuple[nn.Module, Tensor]] = {}
+    hooks = []
+
+    def note(name):
+        def hook(module, inputs):
+            if len(inputs) == 1 and isinstance(inputs[0], Tensor):
+                seen.setdefault(name, (module, inputs[0].detach()))
+
+        return hook
+
+    for name, module in case.model.named_modules():
+        if name and not any(True for _ in module.children()) and wanted(module):
+            hooks.append(module.register_forward_pre_hook(note(name)))
+    x, _ = case.batch(EXAMPLES)
+    try:
+        with torch.no_grad(), case.mode(training=False):
+            case.raw_outputs(x)
+    finally:
+        for hook in hooks:
+            hook.remove()
+    return [(name, module, x) for name, (module, x) in seen.items() if x.is_floating_point()]
+
+
+def _and_others(items: list) -> str:
+    return f" and {len(items) - 1} more" if len(items) > 1 else ""
+
+
+# --------------------------------------------------------------------------------- validation
+
+
+def validation_repeats(case: Case) -> Iterator[Finding]:
+    """The same validation images come out three times alike, in whatever order."""
+    same = repeats(case, case.val, case.val_x)
+    if same < 0.5:
+        yield Finding(
+            "validation transform is random",
+            "contract",
+            f"of {len(case.val_x)} validation images only {same:.0%} came out the same in three "
+            "looks",
+            "100 %",
+            DEFINITION,
+        )
+
+
+def repeats(case: Case, loader: Iterable, x: Tensor) -> float:
+    """The share of the examples x that come out of the loader unchanged at two more looks.
+
+    Two, since one may start from the same random numbers as the look that gave x.
+    """
+    dataset = getattr(loader, "dataset", None)
+    if hasattr(dataset, "__getitem__") and hasattr(dataset, "__len__"):
+        chosen = range(0, len(dataset), max(1, len(dataset) // 16))[:16]
+        looks = [fingerprints(_fetch(dataset, chosen)) for _ in range(3)]
+        return min((looks[0] == look).float().mean().item() for look in looks[1:])
+    looks = [fingerprints(case.read(loader, len(x))[0]) for _ in range(2)]
+    same = min(torch.isin(fingerprints(x), look).float().mean().item() for look in looks)
+    if same < 0.5 and sum(len(case.unpack(batch)[1]) for batch in loader) > len(x):
+        return 1.0  # shuffled, and only a part was read: other images come at each look
+    return same
+
+
+def _fetch(dataset, indices: Iterable[int]) -> Tensor:
+    items = [dataset[i] for i in indices]
+    first = [item[0] if isinstance(item, tuple | list) else item for item in items]
+    return torch.stack([torch.as_tensor(value) for value in first])
+
+
+def fingerprints(x: Tensor) -> Tensor:
+    """An int64 for each example, equal for equal examples, and hardly ever for others."""
+    x = x.detach().cpu().contiguous().flatten(1)
+    bits = x.view(torch.uint8) if x.dtype != torch.uint8 else x
+    generator = torch.Generator().manual_seed(0)
+    factors = torch.randint(2**62, (bits.shape[1],), generator=generator)
+    parts = [(part.long() * factors).sum(1) for part in bits.split(256)]
+    return torch.cat(parts)
+
+
+# ---------------------------------------------------------------------------------- optimiser
+
+
+def parameters_are_trained(case: Case) -> Iterator[Finding]:
+    """The optimiser holds each trainable parameter, moves it, and a gradient gets there."""
+    trainable = {name: p for name, p in case.model.named_parameters() if p.requires_grad}
+    optimizer = case.build_optimizer()
+    if optimizer is not None:
+        held = {id(p) for group in optimizer.param_groups for p in group["params"]}
+        missing = [name for name, p in trainable.items() if id(p) not in held]
+        if missing:
+            yield Finding(
+                "parameters not in the optimiser",
+                "contract",
+                f"{len(missing)} of {len(trainable)} trainable parameters: {missing[0]}"
+                f"{_and_others(missing)}",
+                "none; a layer frozen on purpose has requires_grad = False",
+                DEFINITION,
+            )
+        if all(group["lr"] == 0 for group in optimizer.param_groups):
+            yield Finding("learning rate is 0", "contract", "lr = 0", "above 0", DEFINITION)
+    yield from _gradient_arrives(case, trainable)
+
+
+def _gradient_arrives(case: Case, trainable: dict[str, nn.Parameter]) -> Iterator[Finding]:
+    for p in trainable.values():
+        p.grad = None
+    x, y = case.batch(EXAMPLES)
+    with torch.enable_grad(), case.mode(training=True):
+        loss = case.loss(case.raw_outputs(x), y)
+        if loss.requires_grad:
+            loss.backward()
+    without = [name for name, p in trainable.items() if p.grad is None]
+    if without:
+        yield Finding(
+            "parameters get no gradient",
+            "contract",
+            f"after backward() {len(without)} of {len(trainable)} trainable parameters have no "
+            f"gradient: {without[0]}{_and_others(without)}",
+            "none",
+            DEFINITION,
+        )

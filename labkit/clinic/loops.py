@@ -1,0 +1,44 @@
+"""The user's own loops, on a few batches, watched."""
+
+from collections.abc import Callable, Iterable, Iterator
+from itertools import islice
+
+import torch
+
+from labkit.clinic.case import Case
+from labkit.clinic.report import Finding
+from labkit.clinic.watch import watch
+
+_BATCHES = 16  # enough that one gradient in use is not one in two
+
+
+class _Few:
+    """The first batches of a loader, as often as somebody asks."""
+
+    def __init__(self, loader: Iterable, count: int):
+        self.loader, self.count = loader, count
+
+    def __iter__(self):
+        return islice(iter(self.loader), self.count)
+
+    def __len__(self) -> int:
+        return min(self.count, len(self.loader))
+
+
+def training_loop(case: Case, train: Callable) -> Iterator[Finding | str]:
+    """`train(model, optimizer, batches)` steps on each gradient, once."""
+    optimizer = case.build_optimizer()
+    with torch.enable_grad(), watch(case.model, optimizer) as watched:
+        train(case.model, optimizer, _Few(case.data, _BATCHES))
+    names = ("parameters not in the optimiser", "parameters get no gradient", "learning rate is 0")
+    # those were looked for already, by parameters_are_trained
+    yield from (found for found in watched.report.findings if found.cause not in names)
+
+
+def evaluation_mode(case: Case, evaluate: Callable) -> Iterator[Finding | str]:
+    """While `evaluate(model, batches)` runs, no layer that depends on it is in train mode."""
+    case.model.train()  # as a training loop leaves it
+    loader = case.data if case.val is None else case.val
+    with torch.no_grad(), watch(case.model) as watched:
+        evaluate(case.model, _Few(loader, 2))
+    yield from (found for found in watched.report.findings if "train mode" in found.cause)

@@ -1,0 +1,270 @@
+"""Look on while somebody's own loop trains: `watch`."""
+
+import time
+from dataclasses import dataclass, field
+
+import torch
+from torch import Tensor, nn
+
+from labkit.clinic.contracts import DEFINITION
+from labkit.clinic.report import Finding, Report
+
+
+@dataclass
+class _Counts:
+    """What happened, in numbers of events."""
+
+    forwards: int = 0
+    backwards: int = 0
+    steps: int = 0
+    stale: int = 0  # first backward after a step that found old gradients
+    fresh: int = 0  # first backward after a step that found none
+    wasted: int = 0  # gradients thrown away before any step
+    empty_steps: int = 0  # steps that found no gradient
+    not_finite: int = 0
+    eval_forwards: int = 0  # without gradients
+    eval_in_train: int = 0
+    train_in_eval: int = 0
+    unmoved: set[str] = field(default_factory=set)
+
+
+class watch:
+    """Observe a training loop without changing it; `report` says what is wrong with it.
+
+        with labkit.clinic.watch(model, optimizer) as watched:
+            my_own_loop(model, optimizer)
+        print(watched.report)
+
+    Seen are forward passes (with which modes, with or without gradients), backward passes and
+    steps, through hooks that are gone afterwards, also after an error. Gradient accumulation and
+    frozen layers are no bugs. `optimizer` may be None, to watch an evaluation.
+
+    A scaler that skips a few steps is silent; two optimisers of one model are watched one at a
+    time. Raises ValueError if the model is no module.
+    """
+
+    def __init__(self, model: nn.Module, optimizer: torch.optim.Optimizer | None = None):
+        if not isinstance(model, nn.Module):
+            raise ValueError(f"watch takes a torch.nn.Module, got a {type(model).__name__}")
+        self.model, self.optimizer = model, optimizer
+        self.counts = _Counts()
+        self.handles = []
+        self.seconds = 0.0
+        # backward() gives each of these a gradient in turn; the first to get one counts it
+        held = None if optimizer is None else _held(optimizer)
+        self.probes = [
+            p for p in model.parameters() if p.requires_grad and (held is None or id(p) in held)
+        ]
+        self.since_step = 0  # backward passes since the last step, with a gradient other than 0
+        self.useful = False  # has this backward pass brought one?
+        self.seen: set[int] = set()  # parameters that this backward pass has reached
+        self.missing = _missing(model, held)
+
+    def __enter__(self) -> "watch":
+        self.began = time.perf_counter()
+        self.before = {name: p.detach().clone() for name, p in _trainable(self.model)}
+        self.handles.append(self.model.register_forward_pre_hook(self._forward, with_kwargs=True))
+        self.handles += [p.register_hook(self._gradient(p)) for p in self.probes]
+        if self.optimizer is not None:
+            self.handles.append(self.optimizer.register_step_pre_hook(self._before_step))
+            self.handles.append(self.optimizer.register_step_post_hook(self._after_step))
+        return self
+
+    def __exit__(self, *_) -> None:
+        for handle in self.handles:
+            handle.remove()
+        self.handles.clear()
+        self.seconds = time.perf_counter() - self.began
+        if self.counts.steps:
+            self.counts.unmoved = {
+                name for name, p in _trainable(self.model) if torch.equal(p, self.before[name])
+            }
+        del self.before
+
+    # -------------------------------------------------------------------------------- events
+
+    def _forward(self, *_) -> None:
+        sensitive = [module for module in self.model.modules() if depends_on_mode(module)]
+        training = any(module.training for module in sensitive)
+        self.seen.clear()  # a new pass: what comes next is another backward
+        if torch.is_grad_enabled():
+            self.counts.forwards += 1
+            self.counts.train_in_eval += bool(sensitive) and not self.model.training
+        else:
+            self.counts.eval_forwards += 1
+            self.counts.eval_in_train += training
+
+    def _gradient(self, p: nn.Parameter):
+        """A hook that runs before `p.grad` is added to, so that what lies there is old."""
+
+        def hook(grad: Tensor) -> None:
+            if not self.seen or id(p) in self.seen:
+                self.seen.clear()
+                self._backward()
+            self.seen.add(id(p))
+            if not self.useful and bool(grad.any()):  # a dead network's are 0, and no loss
+                self.useful = True
+                self.since_step += 1
+
+        return hook
+
+    def _backward(self) -> None:
+        counts, old = self.counts, _any_gradient(self.probes)
+        counts.backwards += 1
+        if counts.steps and not self.since_step:
+            counts.stale += old
+            counts.fresh += not old
+        elif self.since_step and not old:
+            counts.wasted += self.since_step
+            self.since_step = 0
+        self.useful = False
+
+    def _before_step(self, *_) -> None:
+        found = _any_gradient(self.probes)
+        if not found:
+            self.counts.empty_steps += 1
+            self.counts.wasted += self.since_step
+        elif not all(p.grad is None or p.grad.isfinite().all() for p in self.probes[-1:]):
+            self.counts.not_finite += 1
+
+    def _after_step(self, *_) -> None:
+        self.counts.steps += 1
+        self.since_step = 0
+        self.seen.clear()
+
+    # -------------------------------------------------------------------------------- report
+
+    @property
+    def report(self) -> Report:
+        """What was found so far."""
+        counts = self.counts
+        report = Report(type(self.model).__name__, seconds=self.seconds)
+        report.passed = ["forward passes", *(["gradients", "steps"] if self.optimizer else [])]
+        report.findings = [*self._of_gradients(), *self._of_parameters(), *self._of_modes()]
+        report.notes.append(
+            f"{counts.forwards} forward passes with gradients, {counts.backwards} backward, "
+            f"{counts.steps} steps; {counts.eval_forwards} forward passes without gradients"
+        )
+        report.sort()
+        return report
+
+    def _of_gradients(self) -> list[Finding]:
+        counts, found = self.counts, []
+        if self.optimizer is None:
+            return found
+        wasted = counts.wasted + (self.since_step if not counts.steps else 0)
+        if counts.stale > counts.fresh:
+            found.append(
+                Finding(
+                    "stale gradients",
+                    "contract",
+                    f"{counts.stale} of {counts.stale + counts.fresh} times the first backward "
+                    "pass after a step found the old gradients in .grad",
+                    "None or 0",
+                    DEFINITION,
+                )
+            )
+        if wasted > 0.5 * counts.backwards + 1:
+            found.append(
+                Finding(
+                    "gradients never used",
+                    "contract",
+                    f"{wasted} of {counts.backwards} backward passes were zeroed before any of "
+                    f"{counts.steps} steps ({counts.empty_steps} of them with no gradient)",
+                    "each is used once; accumulation adds up, and uses all",
+                    DEFINITION,
+                )
+            )
+        if counts.not_finite > 0.5 * counts.steps:
+            found.append(
+                Finding(
+                    "outputs or loss are not finite",
+                    "contract",
+                    f"{counts.not_finite} of {counts.steps} steps had a NaN or infinite gradient",
+                    "finite gradients",
+                    DEFINITION,
+                )
+            )
+        return found
+
+    def _of_parameters(self) -> list[Finding]:
+        counts, found = self.counts, []
+        if self.missing:
+            found.append(
+                Finding(
+                    "parameters not in the optimiser",
+                    "contract",
+                    f"{len(self.missing)} trainable parameters, the first is {self.missing[0]}",
+                    "none; a layer frozen on purpose has requires_grad = False",
+                    DEFINITION,
+                )
+            )
+        unmoved = [name for name in sorted(counts.unmoved) if name not in self.missing]
+        used = counts.steps > counts.empty_steps
+        if used and unmoved and all(group["lr"] == 0 for group in self.optimizer.param_groups):
+            found.append(Finding("learning rate is 0", "contract", "lr = 0", "above 0", DEFINITION))
+        elif used and unmoved:
+            without = [
+                name for name, p in _trainable(self.model) if name in unmoved and p.grad is None
+            ]
+            if without:
+                found.append(
+                    Finding(
+                        "parameters get no gradient",
+                        "contract",
+                        f"{len(without)} trainable parameters did not change and have no gradient, "
+                        f"the first is {without[0]}",
+                        "none",
+                        DEFINITION,
+                    )
+                )
+        return found
+
+    def _of_modes(self) -> list[Finding]:
+        counts, found = self.counts, []
+        if counts.eval_in_train > 0.5 * counts.eval_forwards:
+            found.append(
+                Finding(
+                    "evaluation runs in train mode",
+                    "contract",
+                    f"{counts.eval_in_train} of {counts.eval_forwards} forward passes without "
+                    "gradients had a Dropout or BatchNorm layer in train mode",
+                    "none",
+                    DEFINITION,
+                )
+            )
+        if counts.steps and counts.train_in_eval > 0.5 * counts.forwards:
+            found.append(
+                Finding(
+                    "training runs in eval mode",
+                    "contract",
+                    f"{counts.train_in_eval} of {counts.forwards} forward passes with gradients "
+                    "had the whole model in eval mode",
+                    "none; frozen BatchNorm layers alone are no bug",
+                    DEFINITION,
+                )
+            )
+        return found
+
+
+def depends_on_mode(module: nn.Module) -> bool:
+    """A layer that does something else in eval mode, told by its name: Dropout, BatchNorm."""
+    name = type(module).__name__.lower()
+    return "dropout" in name or "batchnorm" in name or "droppath" in name
+
+
+def _trainable(model: nn.Module) -> list[tuple[str, nn.Parameter]]:
+    return [(name, p) for name, p in model.named_parameters() if p.requires_grad]
+
+
+def _held(optimizer) -> set[int]:
+    return {id(p) for group in optimizer.param_groups for p in group["params"]}
+
+
+def _missing(model: nn.Module, held: set[int] | None) -> list[str]:
+    return [] if held is None else [n for n, p in _trainable(model) if id(p) not in held]
+
+
+def _any_gradient(parameters: list[nn.Parameter]) -> bool:
+    """Does any of them hold a gradient other than 0? Usually the last one answers at once."""
+    return any(p.grad is not None and bool(p.grad.any()) for p in reversed(parameters))

@@ -23,7 +23,6 @@ LABELS_Z = 4.0
 OVERLAP = 0.01
 RUNNING_MEAN, RUNNING_VAR = 0.4, 0.3
 LR_STEPS, LR_LAST = 40, 10
-LR_FINE = 0.4  # this share of the first loss after LR_STEPS, and nothing is wrong
 LR_NOISE, LR_HIGH, LR_LOW = 0.05, 0.5, 0.03
 OVERFIT_STEPS = 200
 
@@ -300,7 +299,8 @@ def learning_rate(case: Case, restore) -> Iterator[Finding | str]:
         return
     lr = max(group["lr"] for group in optimizer.param_groups)
     start, own = _first_loss(case), _loss_after(case, restore, 1.0)
-    if own < LR_FINE * start:
+    fall = start - own
+    if fall > LR_HIGH * start:  # no other could fall more than twice as far
         return
     common = {
         "kind": "sign",
@@ -308,8 +308,9 @@ def learning_rate(case: Case, restore) -> Iterator[Finding | str]:
         "strength": 3.0,
     }
     went = f"in {LR_STEPS} steps the loss went from {start:.3g} to {own:.3g} with lr {lr:g}, to"
-    best, factor = min((_loss_after(case, restore, f), f) for f in (0.1, 0.01, 0.001))
-    if start - best > LR_NOISE * start and start - own < LR_HIGH * (start - best):
+    factors = (0.1, 0.01) if fall > LR_NOISE * start else (0.1, 0.01, 0.001)
+    best, factor = min((_loss_after(case, restore, f), f) for f in factors)
+    if start - best > LR_NOISE * start and fall < LR_HIGH * (start - best):
         yield Finding(
             "learning rate too high",
             measured=f"{went} {best:.3g} with {factor * lr:g}",
@@ -317,8 +318,10 @@ def learning_rate(case: Case, restore) -> Iterator[Finding | str]:
             **common,
         )
         return
+    if fall > LR_LOW * start:  # too much for the rule below
+        return
     best, factor = min((_loss_after(case, restore, f), f) for f in (10.0, 100.0, 1000.0))
-    if start - best > LR_NOISE * start and start - own < LR_LOW * (start - best):
+    if start - best > LR_NOISE * start and fall < LR_LOW * (start - best):
         yield Finding(
             "learning rate too low",
             measured=f"{went} {best:.3g} with {factor * lr:g}",

@@ -1,7 +1,7 @@
 """Look on while somebody's own loop trains: `watch`."""
 
 import time
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor, nn
@@ -25,7 +25,6 @@ class _Counts:
     eval_forwards: int = 0  # without gradients
     eval_in_train: int = 0
     train_in_eval: int = 0
-    unmoved: set[str] = field(default_factory=set)
 
 
 class watch:
@@ -58,11 +57,11 @@ class watch:
         self.since_step = 0  # backward passes since the last step, with a gradient other than 0
         self.useful = False  # has this backward pass brought one?
         self.seen: set[int] = set()  # parameters that this backward pass has reached
+        self.reached: set[int] = set()  # parameters that any has reached
         self.missing = _missing(model, held)
 
     def __enter__(self) -> "watch":
         self.began = time.perf_counter()
-        self.before = {name: p.detach().clone() for name, p in _trainable(self.model)}
         self.handles.append(self.model.register_forward_pre_hook(self._forward, with_kwargs=True))
         self.handles += [p.register_hook(self._gradient(p)) for p in self.probes]
         if self.optimizer is not None:
@@ -75,11 +74,6 @@ class watch:
             handle.remove()
         self.handles.clear()
         self.seconds = time.perf_counter() - self.began
-        if self.counts.steps:
-            self.counts.unmoved = {
-                name for name, p in _trainable(self.model) if torch.equal(p, self.before[name])
-            }
-        del self.before
 
     # -------------------------------------------------------------------------------- events
 
@@ -102,6 +96,7 @@ class watch:
                 self.seen.clear()
                 self._backward()
             self.seen.add(id(p))
+            self.reached.add(id(p))
             if not self.useful and bool(grad.any()):  # a dead network's are 0, and no loss
                 self.useful = True
                 self.since_step += 1
@@ -199,25 +194,23 @@ class watch:
                     DEFINITION,
                 )
             )
-        unmoved = [name for name in sorted(counts.unmoved) if name not in self.missing]
-        used = counts.steps > counts.empty_steps
-        if used and unmoved and all(group["lr"] == 0 for group in self.optimizer.param_groups):
+        if counts.steps and all(group["lr"] == 0 for group in self.optimizer.param_groups):
             found.append(Finding("learning rate is 0", "contract", "lr = 0", "above 0", DEFINITION))
-        elif used and unmoved:
-            without = [
-                name for name, p in _trainable(self.model) if name in unmoved and p.grad is None
-            ]
-            if without:
-                found.append(
-                    Finding(
-                        "parameters get no gradient",
-                        "contract",
-                        f"{len(without)} trainable parameters did not change and have no gradient, "
-                        f"the first is {without[0]}",
-                        "none",
-                        DEFINITION,
-                    )
+        without = [
+            name
+            for name, p in _trainable(self.model)
+            if name not in self.missing and id(p) not in self.reached
+        ]
+        if counts.backwards and without:
+            found.append(
+                Finding(
+                    "parameters get no gradient",
+                    "contract",
+                    f"{len(without)} trainable parameters never got one, the first is {without[0]}",
+                    "none",
+                    DEFINITION,
                 )
+            )
         return found
 
     def _of_modes(self) -> list[Finding]:

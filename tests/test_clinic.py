@@ -1,0 +1,519 @@
+"""`diagnose`: contracts and signs beyond the catalogue, what it leaves alone, what it refuses."""
+
+import dataclasses
+import random
+
+import numpy as np
+import pytest
+import torch
+import torch.nn.functional as F
+from conftest import make_splits
+from torch import nn
+from torch.utils.data import DataLoader, TensorDataset
+
+import labkit
+from labkit import clinic, layers
+from labkit.clinic import diagnose
+
+
+def examples(n=300, seed=0):
+    """Three classes, told apart by one large coordinate of 64."""
+    generator = torch.Generator().manual_seed(seed)
+    y = torch.arange(n) % 3
+    x = torch.randn(n, 64, generator=generator)
+    x[torch.arange(n), y] += 3
+    return x, y
+
+
+def loader(n=300, seed=0, **options):
+    return DataLoader(TensorDataset(*examples(n, seed)), batch_size=32, **options)
+
+
+def network(*tail, seed=0):
+    torch.manual_seed(seed)
+    return nn.Sequential(nn.Linear(64, 16), nn.ReLU(), nn.Linear(16, 3), *tail)
+
+
+def adam(model):
+    return torch.optim.Adam(model.parameters(), lr=1e-3)
+
+
+def contracts(model, loss=F.cross_entropy, **options):
+    return diagnose(model, loss, loader(), only_contracts=True, **options)
+
+
+# ----------------------------------------------------------------------------- last layer and loss
+
+
+class FunctionalHead(nn.Module):
+    """No layer to look behind: its weights are its own."""
+
+    def __init__(self, activation):
+        super().__init__()
+        torch.manual_seed(0)
+        self.weight = nn.Parameter(0.3 * torch.randn(3, 64))
+        self.activation = activation
+
+    def forward(self, x):
+        return self.activation(x @ self.weight.T)
+
+
+@pytest.mark.parametrize("build", [lambda f: network(Lambda(f)), FunctionalHead])
+@pytest.mark.parametrize(
+    ("activation", "cause"),
+    [
+        (lambda z: z.softmax(1), "redundant softmax"),
+        (lambda z: z.softmax(0), "softmax over the batch dimension"),
+        (torch.relu, "ReLU before cross-entropy"),
+    ],
+)
+def test_an_activation_on_the_output_is_named(build, activation, cause):
+    assert contracts(build(activation)).causes == [cause]
+
+
+@pytest.mark.parametrize(
+    ("activation", "cause"),
+    [
+        (torch.sigmoid, "sigmoid before cross-entropy"),
+        (torch.tanh, "tanh before cross-entropy"),
+        (F.softplus, "ReLU before cross-entropy"),
+        (F.gelu, "ReLU before cross-entropy"),
+    ],
+)
+def test_a_bounded_output_is_named(activation, cause):
+    assert contracts(network(Lambda(activation))).causes == [cause]
+
+
+@pytest.mark.parametrize(
+    ("activation", "loss"),
+    [
+        (lambda z: z.log_softmax(1), F.cross_entropy),
+        (lambda z: z.log_softmax(1), F.nll_loss),
+        (lambda z: z.softmax(1), lambda p, y: -p[range(len(y)), y].log().mean()),
+        (F.leaky_relu, F.cross_entropy),
+        (lambda z: 0.05 * z, F.cross_entropy),
+        (lambda z: z, nn.CrossEntropyLoss(label_smoothing=0.1)),
+        (lambda z: z, nn.CrossEntropyLoss(reduction="none")),
+        (torch.sigmoid, lambda p, y: F.binary_cross_entropy(p, F.one_hot(y, 3).float())),
+        (lambda z: z.softmax(1), lambda p, y: F.mse_loss(p, F.one_hot(y, 3).float())),
+    ],
+)
+def test_a_right_pair_of_output_and_loss_is_left_in_peace(activation, loss):
+    assert contracts(network(Lambda(activation)), loss).ok
+
+
+@pytest.mark.parametrize("activation", [lambda z: z, lambda z: z.softmax(1)])
+def test_nll_loss_without_log_softmax_is_named(activation):
+    report = contracts(network(Lambda(activation)), F.nll_loss)
+    assert report.causes == ["log-softmax missing before the NLL loss"]
+
+
+def test_softmax_in_evaluation_alone_is_healthy():
+    class Model(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.body = network()
+
+        def forward(self, x):
+            z = self.body(x)
+            return z if self.training else z.softmax(1)
+
+    assert contracts(Model()).ok
+
+
+class Lambda(nn.Module):
+    def __init__(self, function):
+        super().__init__()
+        self.function = function
+
+    def forward(self, x):
+        return self.function(x)
+
+
+# ------------------------------------------------------------------------------------------ layers
+
+
+def test_dropout_without_its_switch_is_random_in_evaluation():
+    assert contracts(network(Lambda(lambda z: F.dropout(z, 0.5)))).causes == [
+        "evaluation is random"
+    ]
+
+
+class WrongShare(nn.Module):
+    """Keeps the share p, where p should be dropped; its expectation is right."""
+
+    p = 0.2
+
+    def forward(self, x):
+        return x * (torch.rand_like(x) < self.p) / self.p if self.training else x
+
+
+def test_dropout_with_p_turned_round_is_named():
+    assert contracts(network(WrongShare())).causes == ["dropout drops the wrong share"]
+
+
+class DropPath(nn.Module):
+    """Stochastic depth drops whole examples: few draws, and a wide standard error."""
+
+    def forward(self, x):
+        return x * (torch.rand(len(x), 1) > 0.3) / 0.7 if self.training else x
+
+
+@pytest.mark.parametrize(
+    "layer",
+    [
+        DropPath(),
+        nn.Dropout(0.1),
+        layers.Dropout(0.7),
+        nn.AlphaDropout(0.2),
+        nn.BatchNorm1d(3),
+        layers.BatchNorm1d(3),
+        nn.BatchNorm1d(3, momentum=0.001),
+        nn.BatchNorm1d(3, momentum=None),
+        nn.LayerNorm(3),
+    ],
+)
+def test_right_layers_are_left_in_peace(layer):
+    assert contracts(network(layer)).ok
+
+
+def test_batchnorm_that_never_updates_is_named():
+    report = contracts(network(nn.BatchNorm1d(3, momentum=0.0)))
+    assert report.causes == ["BatchNorm's running statistics are never updated"]
+
+
+def test_batchnorm_without_running_statistics_lets_examples_influence_each_other():
+    report = contracts(network(nn.BatchNorm1d(3, track_running_stats=False)))
+    assert report.causes == ["examples influence each other in evaluation"]
+
+
+def test_statistics_of_a_model_trained_in_eval_mode_are_off():
+    model = nn.Sequential(nn.BatchNorm1d(64), network())
+    model[0].num_batches_tracked += 1000
+    model[0].running_mean += 3
+    report = diagnose(model, None, loader())
+    assert report.causes == ["BatchNorm's running statistics are off"]
+
+
+# ------------------------------------------------------------------------------- running and loops
+
+
+def test_a_forward_pass_that_raises_is_the_only_finding():
+    report = diagnose(nn.Linear(7, 3), None, loader())
+    assert report.causes == ["forward or loss raises an error"]
+    assert "mat1" in report.findings[0].measured
+
+
+def test_a_nan_is_the_only_finding():
+    model = network()
+    with torch.no_grad():
+        model[0].weight[0, 0] = float("nan")
+    report = diagnose(model, None, loader())
+    assert report.causes == ["outputs or loss are not finite"]
+    assert "loss" in report.findings[0].measured
+
+
+def test_a_cut_graph_is_named():
+    model = nn.Sequential(nn.Linear(64, 16), Lambda(torch.Tensor.detach), nn.Linear(16, 3))
+    report = contracts(model)
+    assert report.causes == ["parameters get no gradient"]
+    assert "2 of 4" in report.findings[0].measured
+
+
+def test_a_learning_rate_of_zero_is_named():
+    model = network()
+    optimizer = torch.optim.SGD(model.parameters(), lr=0.0)
+    assert contracts(model, optimizer=optimizer).causes == ["learning rate is 0"]
+
+
+def test_the_optimiser_may_be_given_itself_and_is_as_before():
+    model = network()
+    optimizer = torch.optim.SGD(model.parameters(), lr=1e-4, momentum=0.9)
+    model(torch.ones(2, 64)).sum().backward()
+    optimizer.step()
+    optimizer.param_groups[0]["lr"] = 50.0
+    before = optimizer.state_dict()["state"][0]["momentum_buffer"].clone()
+    report = diagnose(model, None, loader(), optimizer=optimizer)
+    assert report.causes == ["learning rate too high"]
+    assert torch.equal(optimizer.state_dict()["state"][0]["momentum_buffer"], before)
+    assert optimizer.param_groups[0]["lr"] == 50.0
+
+
+def test_a_loop_that_crashes_is_reported_and_the_other_checks_go_on():
+    def train(model, optimizer, batches):
+        raise KeyError("oops")
+
+    report = diagnose(network(), None, loader(), optimizer=adam, train=train)
+    assert "KeyError" in report.not_run["training loop"]
+    assert "learning rate" in report.passed
+
+
+def test_a_shuffled_loader_that_augments_is_told_from_one_that_shuffles():
+    class Noisy(TensorDataset):
+        def __getitem__(self, i):
+            x, y = super().__getitem__(i)
+            return x + torch.rand(()), y
+
+    noisy = DataLoader(Noisy(*examples(seed=1)), batch_size=32)
+    shuffled = loader(seed=1, shuffle=True)
+    assert contracts(network(), val=shuffled).ok
+    assert contracts(network(), val=noisy).causes == ["validation transform is random"]
+
+
+def test_overlap_is_found_in_splits_though_training_images_are_augmented():
+    splits = make_splits(n=400)
+    leaky = dataclasses.replace(splits, val=splits.train.subset(slice(0, 100)))
+    model = nn.Sequential(nn.Flatten(), network())
+    recipe = labkit.Recipe(augment=("crop",), batch_size=32)
+    report = diagnose(model, None, leaky, recipe=recipe)
+    assert report.causes[0] == "training and validation overlap"
+    assert diagnose(model, None, splits, recipe=recipe).ok
+
+
+def test_the_generalisation_gap_is_a_note():
+    rows = [{"train_acc": 0.99, "val_acc": 0.7}] * 3
+    report = diagnose(network(), None, loader(), val=loader(seed=1), history=rows)
+    assert report.ok
+    assert any("generalisation gap" in note for note in report.notes)
+
+
+def test_a_model_that_cannot_learn_by_heart_is_named_when_nothing_else_is():
+    model = nn.Sequential(nn.Linear(64, 16), Lambda(lambda x: x * 1e-9), nn.Linear(16, 3))
+    assert diagnose(model, None, loader()).causes == ["cannot overfit one batch"]
+
+
+# ----------------------------------------------------------------------------- it changes nothing
+
+
+def everything(model, data):
+    """All that a diagnosis might touch, as values that can be compared."""
+    return {
+        "state": {key: value.clone() for key, value in model.state_dict().items()},
+        "plain": model.plain.clone(),
+        "grads": [None if p.grad is None else p.grad.clone() for p in model.parameters()],
+        "ids": [id(p) for p in model.parameters()],
+        "modes": [module.training for module in model.modules()],
+        "hooks": [len(module._forward_hooks) for module in model.modules()],
+        "pre_hooks": [len(module._forward_pre_hooks) for module in model.modules()],
+        "tensor_hooks": [len(p._backward_hooks or ()) for p in model.parameters()],
+        "seen": list(model.seen),
+        "torch": torch.get_rng_state(),
+        "numpy": np.random.get_state()[1].copy(),  # noqa: NPY002
+        "python": random.getstate(),
+        "loader": data.generator.get_state(),
+    }
+
+
+def same(a, b):
+    if isinstance(a, torch.Tensor):
+        return torch.equal(a, b)
+    if isinstance(a, np.ndarray):
+        return bool((a == b).all())
+    if isinstance(a, dict):
+        return a.keys() == b.keys() and all(same(a[key], b[key]) for key in a)
+    if isinstance(a, list):
+        return len(a) == len(b) and all(map(same, a, b))
+    return a == b
+
+
+class Nosy(nn.Module):
+    """A model with everything that could be disturbed, and a layer that can be told to fail."""
+
+    def __init__(self, fail_after=None):
+        super().__init__()
+        torch.manual_seed(0)
+        self.body = nn.Sequential(
+            nn.Linear(64, 16), nn.BatchNorm1d(16), nn.Dropout(0.5), nn.Linear(16, 3)
+        )
+        self.plain = torch.zeros(3)  # no buffer, as d2l's moving_mean
+        self.seen, self.fail_after = [], fail_after
+        self.body[0].register_forward_hook(lambda *_: self.seen.append(1))
+
+    def forward(self, x):
+        if self.fail_after is not None and len(self.seen) > self.fail_after:
+            raise RuntimeError("told to")
+        self.plain += 1
+        np.random.rand()  # noqa: NPY002
+        random.random()
+        return self.body(x)
+
+
+@pytest.mark.parametrize("fail_after", [None, 3, 20])
+def test_a_diagnosis_changes_nothing_also_when_a_check_raises(fail_after):
+    model = Nosy(fail_after)
+    model.body(examples()[0]).sum().backward()  # gradients and running statistics of its own
+    model.seen.clear()
+    model.body[1].eval()
+    data = loader(shuffle=True, generator=torch.Generator().manual_seed(7))
+
+    def train(model, optimizer, batches):
+        model.train()
+        for x, y in batches:
+            optimizer.zero_grad()
+            F.cross_entropy(model(x), y).backward()
+            optimizer.step()
+
+    def evaluate(model, batches):
+        model.eval()
+        for x, _ in batches:
+            model(x)
+
+    before = everything(model, data)
+    report = diagnose(
+        model, None, data, val=loader(seed=1), optimizer=adam, train=train, evaluate=evaluate
+    )
+    after = everything(model, data)
+    assert {key for key in before if not same(before[key], after[key])} == set()
+    if fail_after:
+        assert any("told to" in reason for reason in report.not_run.values())
+    else:
+        assert report.ok, str(report)
+
+
+def test_a_diagnosis_repeats_itself():
+    reports = [diagnose(network(nn.Dropout(0.2)), None, loader(), optimizer=adam) for _ in range(2)]
+    for report in reports:
+        report.seconds = 0
+    assert str(reports[0]) == str(reports[1])
+
+
+# --------------------------------------------------------------------------------------- adapters
+
+
+def test_a_d2l_style_classifier_with_its_own_loss():
+    class Classifier(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.net = network(nn.Softmax(dim=1))
+
+        def forward(self, X):
+            return self.net(X)
+
+        def loss(self, Y_hat, Y, averaged=True):
+            return F.cross_entropy(Y_hat, Y, reduction="mean" if averaged else "none")
+
+    model = Classifier()
+    assert diagnose(model, model.loss, loader()).causes == ["redundant softmax"]
+
+
+def test_a_lightning_style_module_with_batches_and_outputs_of_its_own():
+    class Module(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.net = network()
+
+        def forward(self, batch):
+            return {"logits": self.net(batch)}
+
+        def configure_optimizers(self):
+            return torch.optim.Adam(self.net[2].parameters())
+
+    batches = [{"image": x, "label": y} for x, y in loader()]
+    report = diagnose(
+        Module(),
+        F.cross_entropy,
+        batches,
+        forward=lambda model, x: model(x)["logits"],
+        unpack=lambda batch: (batch["image"], batch["label"]),
+        optimizer=lambda model: model.configure_optimizers(),
+        only_contracts=True,
+    )
+    assert report.causes == ["parameters not in the optimiser"]
+
+
+def test_splits_bring_their_recipe_and_validation(stripes, make_model):
+    report = labkit.diagnose(make_model(), None, stripes, recipe=labkit.Recipe(batch_size=32))
+    assert report.ok, str(report)
+    assert {"validation repeats", "learning rate", "splits are apart"} <= set(report.passed)
+
+
+def test_regression_is_left_in_peace():
+    x, _ = examples()
+    data = DataLoader(TensorDataset(x, x[:, :1].clone()), batch_size=32)
+    torch.manual_seed(0)
+    assert diagnose(nn.Linear(64, 1), F.mse_loss, data, optimizer=adam).ok
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ((lambda x: x, None, []), "torch.nn.Module"),
+        ((network(), "mse", []), "function of"),
+        ((network(), None, []), "no batch"),
+        ((network(), None, 3), "int: give batches"),
+        ((network(), None, torch.ones(3)), "Tensor: give batches"),
+        ((network(), None, iter([examples()])), "read only once"),
+        ((network(), None, [{"x": 1}]), "a dict: say where"),
+        ((network(), None, [(1, 2, 3)]), "a tuple of 3"),
+        ((network(), None, [(torch.ones(3, 64), [1, 2, 3])]), "two tensors"),
+        ((network(Lambda(lambda z: (z, z))), None, [examples()]), "forward=lambda"),
+        ((network(), lambda z, y: 1.0, [examples()]), "gives a float"),
+    ],
+)
+def test_bad_input_is_refused_in_one_sentence(arguments, message):
+    with pytest.raises(ValueError, match=message):
+        diagnose(*arguments)
+
+
+def test_too_few_images_are_refused():
+    with pytest.raises(ValueError, match="images=2"):
+        diagnose(network(), None, loader(), images=2)
+
+
+# ----------------------------------------------------------------------------------------- report
+
+
+@pytest.fixture(scope="module")
+def sick():
+    return contracts(network(nn.Softmax(dim=1)))
+
+
+def test_a_report_shows_cause_value_threshold_reason_and_fix(sick):
+    for text in (str(sick), sick._repr_html_()):
+        assert "redundant softmax" in text.lower()
+        assert "sum up to 1" in " ".join(text.split())
+        assert "return logits" in text
+        assert "needs recipe= or optimizer=" in " ".join(text.split()) or "train=" in text
+    assert max(map(len, str(sick).splitlines())) <= 100
+
+
+def test_html_is_escaped():
+    class Odd(nn.Linear):
+        pass
+
+    Odd.__name__ = "<b>"
+    assert "&lt;b&gt;" in contracts(Odd(64, 3))._repr_html_()
+
+
+def test_raise_if_broken_raises_for_contracts_and_on_demand_for_signs(sick):
+    with pytest.raises(clinic.Broken, match="REDUNDANT SOFTMAX") as error:
+        sick.raise_if_broken()
+    assert error.value.report is sick
+    sign = clinic.Report(
+        "Model", [clinic.Finding("input not scaled", "sign", "113", "5", "measured")]
+    )
+    sign.raise_if_broken()
+    with pytest.raises(AssertionError):
+        sign.raise_if_broken(signs=True)
+    contracts(network()).raise_if_broken(signs=True)
+
+
+def test_what_follows_from_a_cause_becomes_a_note():
+    report = clinic.Report("Model")
+    report.findings = [
+        clinic.Finding("cannot overfit one batch", "sign", "0.5", "1", "-"),
+        clinic.Finding("input not scaled", "sign", "113", "5", "-", 2.0),
+        clinic.Finding("labels carry no signal", "sign", "0", "4", "-", 3.0),
+        clinic.Finding("stale gradients", "contract", "1", "0", "-"),
+    ]
+    report.sort()
+    assert report.causes == ["stale gradients", "labels carry no signal", "input not scaled"]
+    assert report.notes == ["cannot overfit one batch (0.5): follows from input not scaled"]
+
+
+def test_every_cause_says_why_and_how_to_fix_it():
+    for name, cause in clinic.CAUSES.items():
+        assert name == cause.name
+        assert cause.why.endswith(".")
+        assert cause.fix
+        assert set(cause.follows) <= set(clinic.CAUSES)

@@ -1,0 +1,255 @@
+"""`watch`: it sees what a stranger's loop does, and changes nothing about it."""
+
+import copy
+
+import pytest
+import torch
+import torch.nn.functional as F
+from torch import nn
+
+from labkit.clinic import watch
+
+
+def batches(count=12):
+    generator = torch.Generator().manual_seed(0)
+    return [(torch.randn(8, 5, generator=generator), torch.arange(8) % 3) for _ in range(count)]
+
+
+def network(seed=0):
+    torch.manual_seed(seed)
+    return nn.Sequential(
+        nn.Linear(5, 8), nn.BatchNorm1d(8), nn.ReLU(), nn.Dropout(0.1), nn.Linear(8, 3)
+    )
+
+
+def right(model, optimizer, data):
+    model.train()
+    for x, y in data:
+        optimizer.zero_grad()
+        F.cross_entropy(model(x), y).backward()
+        optimizer.step()
+
+
+def zero_after_the_step(model, optimizer, data):
+    for x, y in data:
+        F.cross_entropy(model(x), y).backward()
+        optimizer.step()
+        optimizer.zero_grad(set_to_none=False)
+
+
+def accumulation(model, optimizer, data):
+    for number, (x, y) in enumerate(data, 1):
+        F.cross_entropy(model(x), y).backward()
+        if number % 3 == 0:
+            optimizer.step()
+            optimizer.zero_grad()
+
+
+def two_losses(model, optimizer, data):
+    for x, y in data:
+        optimizer.zero_grad()
+        F.cross_entropy(model(x), y).backward()
+        sum(p.square().sum() for p in model.parameters()).backward()
+        optimizer.step()
+
+
+def closure(model, optimizer, data):
+    for x, y in data:
+
+        def loss(x=x, y=y):
+            optimizer.zero_grad()
+            value = F.cross_entropy(model(x), y)
+            value.backward()
+            return value
+
+        optimizer.step(loss)
+
+
+def skipping_scaler(model, optimizer, data):
+    """As mixed precision does: the first two steps overflow and are left out."""
+    for number, (x, y) in enumerate(data):
+        optimizer.zero_grad()
+        F.cross_entropy(model(x), y).backward()
+        if number > 1:
+            optimizer.step()
+
+
+def with_validation(model, optimizer, data):
+    for _ in range(2):
+        right(model, optimizer, data)
+        model.eval()
+        with torch.no_grad():
+            for x, _ in data:
+                model(x)
+
+
+def no_zero_grad(model, optimizer, data):
+    for x, y in data:
+        F.cross_entropy(model(x), y).backward()
+        optimizer.step()
+
+
+def step_outside(model, optimizer, data):
+    for x, y in data:
+        optimizer.zero_grad()
+        F.cross_entropy(model(x), y).backward()
+    optimizer.step()
+
+
+def no_step(model, optimizer, data):
+    for x, y in data:
+        optimizer.zero_grad()
+        F.cross_entropy(model(x), y).backward()
+
+
+def zero_before_the_step(model, optimizer, data):
+    for x, y in data:
+        F.cross_entropy(model(x), y).backward()
+        optimizer.zero_grad()
+        optimizer.step()
+
+
+def validation_in_train_mode(model, optimizer, data):
+    right(model, optimizer, data)
+    with torch.inference_mode():
+        for x, _ in data:
+            model(x)
+
+
+def training_in_eval_mode(model, optimizer, data):
+    model.eval()
+    for x, y in data:
+        optimizer.zero_grad()
+        F.cross_entropy(model(x), y).backward()
+        optimizer.step()
+
+
+def infinite(model, optimizer, data):
+    for x, y in data:
+        optimizer.zero_grad()
+        (F.cross_entropy(model(x), y) * float("inf")).backward()
+        optimizer.step()
+
+
+def watched(loop, model=None, optimizer=None):
+    model = model or network()
+    optimizer = optimizer or torch.optim.SGD(model.parameters(), lr=0.05)
+    with watch(model, optimizer) as look:
+        loop(model, optimizer, batches())
+    return look.report
+
+
+@pytest.mark.parametrize(
+    "loop",
+    [
+        right,
+        zero_after_the_step,
+        accumulation,
+        two_losses,
+        closure,
+        skipping_scaler,
+        with_validation,
+    ],
+)
+def test_right_loops_are_left_in_peace(loop):
+    report = watched(loop)
+    assert report.ok, str(report)
+
+
+@pytest.mark.parametrize(
+    ("loop", "cause"),
+    [
+        (no_zero_grad, "stale gradients"),
+        (step_outside, "gradients never used"),
+        (no_step, "gradients never used"),
+        (zero_before_the_step, "gradients never used"),
+        (validation_in_train_mode, "evaluation runs in train mode"),
+        (training_in_eval_mode, "training runs in eval mode"),
+        (infinite, "outputs or loss are not finite"),
+    ],
+)
+def test_wrong_loops_are_named(loop, cause):
+    assert watched(loop).causes == [cause]
+
+
+def test_the_counts_are_told():
+    report = watched(with_validation)
+    assert report.notes == [
+        "24 forward passes with gradients, 24 backward, 24 steps; "
+        "24 forward passes without gradients"
+    ]
+
+
+def test_parameters_that_nobody_holds_or_reaches_are_named():
+    model = network()
+    some = torch.optim.SGD(model[4].parameters(), lr=0.1)
+    assert watched(right, model, some).causes == ["parameters not in the optimiser"]
+
+    unused = network()
+    unused.extra = nn.Linear(2, 2)
+    unused.forward = lambda x: nn.Sequential(*list(unused)[:5])(x)
+    assert watched(right, unused).causes == ["parameters get no gradient"]
+
+    still = network()
+    report = watched(right, still, torch.optim.SGD(still.parameters(), lr=0.0))
+    assert report.causes == ["learning rate is 0"]
+
+
+def test_frozen_layers_are_no_bug():
+    model = network()
+    model[0].requires_grad_(False)
+    assert watched(right, model, torch.optim.SGD(model[1:].parameters(), lr=0.1)).ok
+
+
+def test_a_dead_network_has_no_unused_gradients():
+    model = nn.Sequential(nn.Linear(5, 8), nn.ReLU(), nn.Linear(8, 3), nn.ReLU())
+    with torch.no_grad():
+        model[2].bias.fill_(-100)
+    assert watched(right, model).ok
+
+
+def test_watching_changes_neither_the_result_nor_the_hooks():
+    plain, seen = network(), network()
+    torch.manual_seed(1)
+    right(plain, torch.optim.SGD(plain.parameters(), lr=0.1), batches())
+    optimizer = torch.optim.SGD(seen.parameters(), lr=0.1)
+    torch.manual_seed(1)
+    with watch(seen, optimizer):
+        right(seen, optimizer, batches())
+    assert all(
+        torch.equal(a, b)
+        for a, b in zip(plain.state_dict().values(), seen.state_dict().values(), strict=True)
+    )
+    assert_no_hooks(seen, optimizer)
+
+
+def test_hooks_are_gone_after_an_error():
+    model = network()
+    optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
+    with pytest.raises(RuntimeError), watch(model, optimizer):
+        model(torch.ones(2, 7))
+    assert_no_hooks(model, optimizer)
+
+
+def assert_no_hooks(model, optimizer):
+    assert not any(module._forward_pre_hooks for module in model.modules())
+    assert not any(p._backward_hooks for p in model.parameters())
+    assert not optimizer._optimizer_step_pre_hooks
+    assert not optimizer._optimizer_step_post_hooks
+
+
+def test_an_evaluation_can_be_watched_without_an_optimiser():
+    model = network()
+    before = copy.deepcopy(model.state_dict())
+    with watch(model.eval()) as look, torch.no_grad():
+        model(torch.ones(2, 5))
+    assert look.report.ok
+    with watch(model.train()) as look, torch.no_grad():
+        model(torch.ones(2, 5))
+    assert look.report.causes == ["evaluation runs in train mode"]
+    assert torch.equal(model[0].weight, before["0.weight"])
+
+
+def test_something_else_than_a_module_is_refused():
+    with pytest.raises(ValueError, match="got a function"):
+        watch(right)

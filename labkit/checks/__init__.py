@@ -16,7 +16,18 @@ from labkit.checks.lab03 import (
 )
 from labkit.checks.lab04 import lab04_conv_from_linear, lab04_hidden_units, lab04_matrix_of_conv
 from labkit.checks.lab05 import lab05_crop_box, lab05_stratified, lab05_wilson
+from labkit.checks.lab06 import (
+    lab06_channel_statistics,
+    lab06_conv_cost,
+    lab06_early_stopping,
+)
 from labkit.checks.lab07 import lab07_basic_block, lab07_block_parameters, lab07_output_size
+from labkit.checks.lab10 import (
+    lab10_dropout_ratio,
+    lab10_mystery,
+    lab10_patient,
+    lab10_wants_logits,
+)
 
 __all__ = [
     "lab00_accuracy",
@@ -39,7 +50,14 @@ __all__ = [
     "lab05_crop_box",
     "lab05_wilson",
     "lab05_stratified",
+    "lab06_conv_cost",
+    "lab06_channel_statistics",
+    "lab06_early_stopping",
     "lab07_basic_block",
     "lab07_block_parameters",
     "lab07_output_size",
+    "lab10_wants_logits",
+    "lab10_dropout_ratio",
+    "lab10_patient",
+    "lab10_mystery",
 ]

@@ -132,7 +132,8 @@ def per_class(
             )
         style = {"color": PALETTE[3 + i % 4], "markeredgecolor": "white", "label": name}
         ax.plot(range(c), values, "DsoX"[i % 4], **style)
-    ax.set(ylim=(0, 1), ylabel="accuracy (fraction)")
+    ax.set(ylim=(0, 1.14), ylabel="accuracy (fraction)")  # the legend stands above the bars
+    ax.set_yticks(np.linspace(0, 1, 6))
     ax.set_title(f"{evaluation.name}: accuracy {100 * evaluation.accuracy:.1f} %", fontsize=10)
     ax.set_xticks(range(c), evaluation.classes, rotation=40, ha="right", rotation_mode="anchor")
     ax.legend(frameon=False, fontsize=8, ncols=3, loc="upper right")

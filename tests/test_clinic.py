@@ -517,3 +517,95 @@ def test_every_cause_says_why_and_how_to_fix_it():
         assert cause.why.endswith(".")
         assert cause.fix
         assert set(cause.follows) <= set(clinic.CAUSES)
+
+
+def test_the_same_cause_in_two_layers_is_one_finding():
+    model = nn.Sequential(nn.Linear(64, 64), UnscaledDropout(), network(UnscaledDropout()))
+    report = contracts(model)
+    assert report.causes == ["dropout changes the expectation"]
+    assert report.findings[0].measured.endswith("and 1 more like it")
+
+
+class UnscaledDropout(nn.Module):
+    def forward(self, x):
+        return x * (torch.rand_like(x) > 0.5) if self.training else x
+
+
+def test_a_slow_last_layer_behind_a_frozen_network_is_no_low_learning_rate():
+    model = nn.Sequential(nn.Linear(64, 16), Lambda(lambda x: 0.01 * x), nn.Linear(16, 3))
+
+    def last_layer(model):
+        return torch.optim.Adam(model[2].parameters(), lr=1e-5)
+
+    slow = diagnose(
+        model, None, loader(), optimizer=lambda m: torch.optim.Adam(m.parameters(), 1e-5)
+    )
+    assert slow.causes == ["learning rate too low"]
+    model[0].requires_grad_(False)
+    assert diagnose(model, None, loader(), optimizer=last_layer).ok
+
+
+def normalised(x):
+    """As images of 2 x 4 x 4 pixels, so that there are channels."""
+    return (0.5 * x[:, :32]).view(-1, 2, 4, 4)
+
+
+def test_normalisation_statistics_are_measured_where_nothing_is_augmented():
+    x, y = examples()
+    images = normalised(x)
+
+    class Augmented(TensorDataset):
+        def __getitem__(self, i):
+            image, label = super().__getitem__(i)
+            return image + 0.1 * torch.rand(()), label
+
+    still = DataLoader(TensorDataset(images, y), batch_size=32)
+    moving = DataLoader(Augmented(images, y), batch_size=32)
+    torch.manual_seed(0)
+    model = nn.Sequential(nn.Flatten(), nn.Linear(32, 16), nn.ReLU(), nn.Linear(16, 3))
+    assert diagnose(model, None, still).causes == ["normalisation statistics of other data"]
+    report = diagnose(model, None, moving)
+    assert report.ok
+    assert any("not measured" in note for note in report.notes)
+    assert diagnose(model, None, moving, val=still).causes[0].startswith("normalisation")
+
+
+def test_a_large_first_loss_is_a_note():
+    model = network()
+    with torch.no_grad():
+        model[2].weight *= 60
+    report = diagnose(model, None, loader())
+    assert report.ok
+    assert any("more than twice ln C" in note for note in report.notes)
+
+
+def test_labels_that_neighbours_do_not_see_are_cleared_by_what_transfers():
+    """The class is the sign of one small coordinate among large ones: 1-NN is blind."""
+    generator = torch.Generator().manual_seed(0)
+    y = torch.arange(1200) % 2
+    x = torch.randn(1200, 64, generator=generator)
+    x[:, 0] = (2.0 * y - 1) * 1.5
+    shuffled = y[torch.randperm(1200, generator=generator)]
+    for labels, causes in ((y, []), (shuffled, ["labels carry no signal"])):
+        torch.manual_seed(0)
+        data = DataLoader(TensorDataset(x, labels), batch_size=32)
+        assert diagnose(network(), None, data).causes == causes
+
+
+def test_arrays_and_generators_of_a_module_are_as_before():
+    class Odd(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.net = network()
+            self.counts = np.zeros(2)
+            self.generator = torch.Generator().manual_seed(3)
+
+        def forward(self, x):
+            self.counts += 1
+            return self.net(x) + 1e-6 * torch.rand(3, generator=self.generator)
+
+    model = Odd()
+    state = model.generator.get_state()
+    contracts(model)
+    assert model.counts.sum() == 0
+    assert torch.equal(model.generator.get_state(), state)

@@ -2,7 +2,7 @@
 
 import html
 import textwrap
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from labkit.clinic.causes import CAUSES
 
@@ -83,8 +83,9 @@ class Report:
                 self.notes.append(
                     f"{finding.cause} ({finding.measured}): follows from {symptoms[finding.cause]}"
                 )
-        rest = [finding for finding in self.findings if finding.cause not in symptoms]
-        self.findings = sorted(rest, key=lambda f: (f.kind != "contract", -f.strength))
+        causes = dict.fromkeys(name for name in self.causes if name not in symptoms)
+        merged = [_merge([f for f in self.findings if f.cause == name]) for name in causes]
+        self.findings = sorted(merged, key=lambda f: (f.kind != "contract", -f.strength))
 
     def _headline(self) -> str:
         ran = f"{len(self.passed)} checks in {self.seconds:.1f} s"
@@ -131,6 +132,14 @@ class Report:
         rest += [f"not run: {check}: {reason}" for check, reason in self.not_run.items()]
         small = "".join(f"<br><small>{_safe(line)}</small>" for line in rest)
         return f"<div><b>{_safe(self._headline())}</b>{table if rows else ''}{small}</div>"
+
+
+def _merge(findings: list[Finding]) -> Finding:
+    """One finding of several with the same cause, in two layers say."""
+    if len(findings) == 1:
+        return findings[0]
+    worst = max(findings, key=lambda finding: finding.strength)
+    return replace(worst, measured=f"{worst.measured}; and {len(findings) - 1} more like it")
 
 
 def _safe(text: str) -> str:

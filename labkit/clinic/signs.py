@@ -318,8 +318,8 @@ def learning_rate(case: Case, restore) -> Iterator[Finding | str]:
             **common,
         )
         return
-    if fall > LR_LOW * start:  # too much for the rule below
-        return
+    if fall > LR_LOW * start or not _trains_all(case.model, optimizer):
+        return  # too much for the rule below; or the last layer alone, which may be slow
     best, factor = min((_loss_after(case, restore, f), f) for f in (10.0, 100.0, 1000.0))
     if start - best > LR_NOISE * start and fall < LR_LOW * (start - best):
         yield Finding(
@@ -328,6 +328,11 @@ def learning_rate(case: Case, restore) -> Iterator[Finding | str]:
             threshold=f"at least {LR_LOW:.0%} of the fall that a larger lr brings",
             **common,
         )
+
+
+def _trains_all(model: nn.Module, optimizer) -> bool:
+    held = {id(p) for group in optimizer.param_groups for p in group["params"]}
+    return all(p.requires_grad and id(p) in held for p in model.parameters())
 
 
 def _first_loss(case: Case) -> float:

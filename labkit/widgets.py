@@ -228,9 +228,8 @@ def draw_augmentation(split: Split, transform, index: int = 0, columns: int = 6)
     figure.subplots_adjust(0.01, 0.01, 0.99, 0.88)
     ax = figure.subplots()
     ax.imshow(pixels.numpy())
-    strength = ", ".join(f"{key} = {value}" for key, value in vars(transform).items())
     label = split.classes[split.labels[index]]
-    ax.set_title(f"{split.name}, {label}: the image itself, then {strength}", fontsize=10)
+    ax.set_title(f"{split.name}, {label}: the image itself, then {transform}", fontsize=10)
     ax.axis("off")
     return figure
 

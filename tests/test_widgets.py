@@ -128,7 +128,7 @@ def test_the_first_picture_is_the_image_and_the_others_are_the_transforms(channe
     drawn = transform(image.repeat(11, 1, 1, 1), torch.Generator().manual_seed(0))
     expected = torch.cat([image[None], drawn]).expand(-1, 3, -1, -1).permute(0, 2, 3, 1)
     assert torch.equal(pictures, expected)
-    assert "stripes train, class 2" in title
+    assert title == f"stripes train, class 2: the image itself, then {transform}"
 
 
 @pytest.mark.parametrize(

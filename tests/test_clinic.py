@@ -609,3 +609,12 @@ def test_arrays_and_generators_of_a_module_are_as_before():
     contracts(model)
     assert model.counts.sum() == 0
     assert torch.equal(model.generator.get_state(), state)
+
+
+def test_the_recorded_bench_is_read_back(tmp_path, monkeypatch):
+    monkeypatch.setattr("labkit.clinic.record.folder", lambda kind: tmp_path / kind)
+    assert clinic.bench().empty
+    (tmp_path / "runs" / "clinic").mkdir(parents=True)
+    line = '{"part": "other data", "bugs": ["leak"], "wanted": ["x"], "found": ["x", "y"]}\n'
+    (tmp_path / "runs" / "clinic" / "bench.jsonl").write_text(line * 3)
+    assert clinic.bench()["found"].tolist() == 3 * [["x", "y"]]

@@ -18,13 +18,14 @@ from labkit.clinic import contracts, signs
 from labkit.clinic.case import Case, Unusable
 from labkit.clinic.causes import CAUSES, Cause
 from labkit.clinic.loops import evaluation_mode, training_loop
+from labkit.clinic.record import bench
 from labkit.clinic.report import Broken, Finding, Report
 from labkit.clinic.snapshot import untouched
 from labkit.clinic.watch import watch
 from labkit.data import Splits
 from labkit.train import Recipe
 
-__all__ = ["CAUSES", "Broken", "Cause", "Finding", "Report", "diagnose", "watch"]
+__all__ = ["CAUSES", "Broken", "Cause", "Finding", "Report", "bench", "diagnose", "watch"]
 
 LAST_RESORT = "one batch by heart"  # names no cause, so it is asked where nothing else was found
 

@@ -5,7 +5,7 @@ from typing import Annotated
 import typer
 
 app = typer.Typer(
-    help="Look after the labs: check the environment, fetch the data.",
+    help="Look after the labs: check the environment, fetch the data, run the studies.",
     no_args_is_help=True,
     add_completion=False,
     pretty_exceptions_enable=False,
@@ -49,6 +49,98 @@ def data(
             failed = True
             typer.echo(f"FAIL  {known.name}: {error}")
     raise typer.Exit(code=failed)
+
+
+studies = typer.Typer(help="List, run and show the studies behind the labs.", no_args_is_help=True)
+app.add_typer(studies, name="study")
+
+_Name = Annotated[str, typer.Argument(help="A study, see `labkit study list`.")]
+_Only = Annotated[
+    list[str] | None,
+    typer.Option("--only", help="KEY=VALUE that a configuration must have; may be repeated."),
+]
+_Seeds = Annotated[
+    str | None, typer.Option("--seeds", help="Seeds with commas, 0,1,2; else the study's own.")
+]
+
+
+@studies.command("list")
+def list_studies() -> None:
+    """The studies: how many of their runs are recorded, and what they ask."""
+    from labkit import study
+
+    for name in study.names():
+        known = study.get(name)
+        total = len(known.runs())
+        done = total - len(known.missing())
+        typer.echo(f"{name:<18}{done:>4} of {total:<4} runs   {known.question}")
+
+
+@studies.command("run")
+def run_study(
+    name: _Name,
+    workers: Annotated[int, typer.Option(help="Processes, one torch thread each.")] = 1,
+    seeds: _Seeds = None,
+    only: _Only = None,
+    device: Annotated[str | None, typer.Option(help="cpu, cuda, mps; else the best.")] = None,
+    dask: Annotated[str | None, typer.Option(help="A Dask scheduler, tcp://HOST:8786.")] = None,
+) -> None:
+    """Train every run that is not recorded yet; stop it whenever you like, and call it again."""
+    chosen = _select(name, seeds, only)
+    try:
+        chosen.run(workers=workers, device=device, dask=dask)
+    except (ValueError, RuntimeError, OSError) as error:
+        typer.echo(f"Error: {error}", err=True)
+        raise typer.Exit(code=1) from None
+
+
+@studies.command("show")
+def show_study(name: _Name, seeds: _Seeds = None, only: _Only = None) -> None:
+    """The recorded runs: a line a configuration, with the mean over seeds and its interval."""
+    chosen = _select(name, seeds, only)
+    wanted = {chosen.label(config, seed): (config, seed) for config, seed in chosen.runs()}
+    frame = chosen.frame()
+    if frame.empty:
+        typer.echo(f"{name}: no run recorded yet; labkit study run {name}")
+        return
+    for config in chosen.configs:
+        typer.echo(_result(chosen, config, frame))
+    typer.echo(f"{len(wanted) - len(chosen.missing())} of {len(wanted)} runs recorded")
+
+
+def _select(name: str, seeds: str | None, only: list[str] | None):
+    """The study that the options mean."""
+    from labkit import study
+
+    try:
+        pairs = dict(pair.split("=", 1) for pair in only or [])
+    except ValueError:
+        raise typer.BadParameter(f"--only takes KEY=VALUE, got {only}") from None
+    try:
+        numbers = None if seeds is None else [int(seed) for seed in seeds.split(",")]
+    except ValueError:
+        raise typer.BadParameter(f"--seeds takes numbers with commas, got {seeds!r}") from None
+    try:
+        return study.get(name).select(pairs, numbers)
+    except ValueError as error:
+        raise typer.BadParameter(str(error)) from None
+
+
+def _result(chosen, config: dict, frame) -> str:
+    """A configuration as `labkit study show` shows it."""
+    from labkit import study
+
+    rows = frame[frame["seed"].isin(chosen.seeds)]
+    for key, value in config.items():
+        rows = rows[rows[key] == value] if key in rows else rows
+    label = chosen.label(config, 0).removesuffix("_seed0")
+    accuracies = rows["test_accuracy"].dropna() if len(rows) else rows
+    if not len(accuracies):
+        return f"{label:<50} not recorded"
+    if len(accuracies) == 1:
+        return f"{label:<50} test {accuracies.iloc[0]:.4f}           1 seed"
+    mean, low, high = study.interval(accuracies)
+    return f"{label:<50} test {mean:.4f} [{low:.4f}, {high:.4f}] {len(accuracies)} seeds"
 
 
 def _line(known) -> str:

@@ -465,8 +465,8 @@ def evaluate(
     Images are normalised as in the recipe that `fit` trained the model with (it leaves it
     on the model as `labkit_recipe`); `recipe` overrides that. `loss` takes (logits N x C,
     labels N) and defaults to cross-entropy. The model's modes are left as they were.
-    `batch_size` changes the speed alone; `device` defaults to where the model is. Raises ValueError for an empty split or a
-    model with the wrong number of outputs.
+    `batch_size` changes the speed alone; `device` defaults to where the model is. Raises
+    ValueError for an empty split or a model with the wrong number of outputs.
     """
     _check_split(split)
     recipe = recipe or getattr(model, "labkit_recipe", None) or Recipe()

@@ -6,13 +6,14 @@ study.get("fashion_ablation").run()     # measure what is missing
 """
 
 from labkit.study.catalogue import get, names
-from labkit.study.definition import Study, grid, train_one
+from labkit.study.definition import Study, by_name, grid, train_one
 from labkit.study.intervals import Difference, interval, paired_difference, wilson
 from labkit.study.tables import confusions, epochs, records, reported
 
 __all__ = [
     "Difference",
     "Study",
+    "by_name",
     "confusions",
     "epochs",
     "get",

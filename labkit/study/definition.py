@@ -78,6 +78,8 @@ class Study:
         object.__setattr__(self, "seeds", tuple(self.seeds))
         if self.folder is None:
             object.__setattr__(self, "folder", tables.folder("runs") / self.name)
+        if self.naming is None:
+            object.__setattr__(self, "naming", tuple(self._varying()))
         names = [self.label(config, seed) for config, seed in self.runs()]
         if not names or len(set(names)) < len(names):
             what = "no run" if not names else "two runs of one name"
@@ -138,7 +140,7 @@ class Study:
     def label(self, config: Mapping, seed: int) -> str:
         """A run's name, for its file and its progress line."""
         parts = []
-        for key in self.naming or self._varying():
+        for key in self.naming:
             value = config.get(key)
             if isinstance(value, bool):
                 parts += [key] * value

@@ -1,0 +1,365 @@
+"""Studies: what is missing is run, once; whatever is killed, the next call finishes."""
+
+import json
+import os
+import random
+import signal
+import subprocess
+import sys
+import time
+from contextlib import suppress
+from dataclasses import replace
+
+import numpy as np
+import pytest
+from typer.testing import CliRunner
+
+import labkit
+from labkit import cli, study
+from labkit.study import running
+
+
+def make_study(tmp_path, configs=None, seeds=(0, 1), epochs=2, **options):
+    """A study of tiny networks on 200 small images."""
+    rng = np.random.default_rng(0)
+    labels = np.arange(200) % 2
+    images = rng.integers(0, 100, (200, 6, 6), dtype=np.uint8)
+    images[labels == 1, :3] += 100
+    path = tmp_path / "tiny.npz"
+    if not path.exists():
+        parts = {"x_train": images[:160], "y_train": labels[:160]}
+        np.savez(path, **parts, x_test=images[160:], y_test=labels[160:])
+    return study.Study(
+        name="tiny",
+        question="Does it run?",
+        data=str(path),
+        configs=configs or study.grid(model="MLP", in_features=36, num_classes=2, hidden=[4, 8]),
+        recipe=labkit.Recipe(epochs=epochs, batch_size=32),
+        seeds=seeds,
+        folder=tmp_path / "runs",
+        **options,
+    )
+
+
+def metrics(a_study):
+    """What a repetition must give again: all but times."""
+    frame = a_study.curves().drop(columns="seconds")
+    return frame.sort_values([*a_study.configs[0], "seed", "epoch"]).reset_index(drop=True)
+
+
+def test_a_study_runs_what_is_missing_and_nothing_twice(tmp_path, capsys):
+    tiny = make_study(tmp_path)
+    assert len(tiny.missing()) == 4
+    frame = tiny.run()
+    assert "0 of 4 runs recorded, 4 to do" in capsys.readouterr().err
+    assert set(zip(frame["hidden"], frame["seed"], strict=True)) == {(4, 0), (4, 1), (8, 0), (8, 1)}
+    assert (frame["epochs"] == 2).all()
+    assert frame["test_accuracy"].between(0, 1).all()
+    stamps = {path: path.stat().st_mtime_ns for path in tiny.folder.glob("*.json")}
+    (tiny.folder / "hidden4_seed1.json").unlink()
+    again = tiny.run(progress=False)
+    assert len(again) == 4
+    changed = [path.name for path, stamp in stamps.items() if path.stat().st_mtime_ns != stamp]
+    assert changed == ["hidden4_seed1.json"]
+
+
+def test_two_workers_give_the_numbers_of_one(tmp_path):
+    one, two = make_study(tmp_path), replace(make_study(tmp_path), folder=tmp_path / "two")
+    one.run(progress=False)
+    two.run(workers=2, progress=False)
+    assert metrics(one).equals(metrics(two))
+
+
+def test_a_run_holds_what_a_reader_of_its_number_asks_for(tmp_path):
+    tiny = make_study(tmp_path)
+    tiny.run(progress=False)
+    run = json.loads((tiny.folder / "hidden8_seed1.json").read_text())
+    assert run["study"] == "tiny"
+    assert run["seed"] == run["recipe"]["seed"] == 1
+    assert len(run["data"]["fingerprint"]) == 16
+    assert not run["data"]["stand_in"]
+    assert run["versions"]["torch"]
+    assert run["device"] == labkit.device().type
+    assert run["parameters"] == 36 * 8 + 8 + 2 * 8 + 8 * 2 + 2
+    assert np.array(run["confusion"]).sum() == 40
+
+
+def test_a_configuration_overrides_the_recipe_and_names_what_json_cannot_hold(tmp_path):
+    named = {"schedule": {"step": labkit.Step(3)}}
+    configs = study.grid(model="MLP", lr=[0.1, 0.2], schedule="step", augment="crop+flip")
+    recipe = make_study(tmp_path, configs, named=named).recipe_for(configs[1], seed=5)
+    assert (recipe.lr, recipe.seed, recipe.schedule) == (0.2, 5, labkit.Step(3))
+    assert [type(transform).__name__ for transform in recipe.augment] == ["Crop", "Flip"]
+
+
+def test_a_run_that_diverges_is_recorded_as_that(tmp_path):
+    sizes = {"model": "MLP", "in_features": 36, "num_classes": 2, "norm": None}
+    configs = study.grid(**sizes, optimizer="sgd", lr=[1e30, 1e-2])
+    tiny = make_study(tmp_path, configs)
+    frame = tiny.run(progress=False).set_index("lr")
+    assert frame.loc[1e30, "diverged"].str.contains("loss became").all()
+    assert frame.loc[1e30, "test_accuracy"].isna().all()
+    assert frame.loc[1e-2, "test_accuracy"].notna().all()
+    with pytest.raises(ValueError, match="diverged"):
+        tiny.paired({"lr": 1e30}, {"lr": 1e-2})
+
+
+def test_the_loss_may_depend_on_the_configuration(tmp_path):
+    sizes = {"model": "MLP", "in_features": 36, "num_classes": 2}
+    configs = study.grid(**sizes, scale=[1.0, 0.0])
+
+    def model(config):
+        return study.by_name({key: value for key, value in config.items() if key != "scale"})
+
+    def loss(config):
+        return lambda logits, y: config["scale"] * logits.square().mean()
+
+    frame = make_study(tmp_path, configs, model=model, loss=loss).run(progress=False)
+    assert (frame.set_index("scale").loc[0.0, "train_loss"] == 0).all()
+    assert (frame.set_index("scale").loc[1.0, "train_loss"] > 0).all()
+
+
+def test_a_stand_in_is_refused(tmp_path, monkeypatch):
+    tiny = make_study(tmp_path)
+    stripes = replace(tiny.data_for({}), stand_in=True)
+    monkeypatch.setattr(study.definition, "_load", lambda *_, **__: stripes)
+    with pytest.raises(ValueError, match="not on a stand-in"):
+        tiny.run(progress=False)
+
+
+def test_paired_takes_seed_by_seed(tmp_path):
+    tiny = make_study(tmp_path, seeds=(0, 1, 2))
+    frame = tiny.run(progress=False).set_index(["hidden", "seed"])["train_loss"]
+    difference = tiny.paired({"hidden": 8}, {"hidden": 4}, "train_loss")
+    assert difference.n == 3
+    assert difference.mean == pytest.approx((frame[8] - frame[4]).mean())
+    assert difference.low < difference.mean < difference.high
+    with pytest.raises(ValueError, match="several configurations"):
+        tiny.paired({"model": "MLP"}, {"hidden": 4})
+    with pytest.raises(ValueError, match="no recorded run"):
+        tiny.paired({"hidden": 5}, {"hidden": 4})
+    with pytest.raises(ValueError, match="no column 'width'"):
+        tiny.paired({"width": 5}, {"hidden": 4})
+
+
+@pytest.mark.parametrize(
+    ("low", "high", "verdict"),
+    [(0.1, 0.2, "higher"), (-0.2, -0.1, "lower"), (-0.1, 0.1, "undecided")],
+)
+def test_the_verdict_is_that_of_the_interval(low, high, verdict):
+    assert study.Difference((low + high) / 2, low, high, 5).verdict == verdict
+
+
+def test_select_narrows_and_refuses_what_is_not_there(tmp_path):
+    tiny = make_study(tmp_path)
+    chosen = tiny.select({"hidden": "8"}, seeds=[7])
+    assert chosen.runs() == [(tiny.configs[1], 7)]
+    assert chosen.path(*chosen.runs()[0]) == tiny.path(tiny.configs[1], 7)
+    with pytest.raises(ValueError, match=r"no configuration with hidden=9; there is .*'4', '8'"):
+        tiny.select({"hidden": "9"})
+
+
+@pytest.mark.parametrize("workers", [0, -1, True, "2", 1.5])
+def test_a_number_of_workers_that_cannot_be_meant_is_refused(tmp_path, workers):
+    with pytest.raises(ValueError, match="whole number of processes"):
+        make_study(tmp_path).run(workers=workers)
+
+
+def test_a_study_without_runs_or_with_one_twice_is_refused(tmp_path):
+    with pytest.raises(ValueError, match="no run"):
+        make_study(tmp_path, seeds=())
+    with pytest.raises(ValueError, match="two runs of one name"):
+        make_study(tmp_path, configs=[{"model": "MLP"}] * 2)
+
+
+def test_an_unknown_model_is_answered_with_the_list():
+    with pytest.raises(ValueError, match="'Transformer'.*ResNet18"):
+        study.by_name({"model": "Transformer"})
+
+
+@pytest.mark.parametrize("text", ["", "{", "[]", "{}", '{"config": {}}'])
+def test_a_file_that_is_no_run_is_named(tmp_path, text):
+    tiny = make_study(tmp_path)
+    tiny.folder.mkdir()
+    (tiny.folder / "odd.json").write_text(text)
+    with pytest.raises(ValueError, match=r"odd\.json is no recorded run"):
+        tiny.frame()
+
+
+def test_every_study_of_the_catalogue_can_build_its_models_and_recipes():
+    for name in study.names():
+        a_study = study.get(name)
+        for config in a_study.configs:
+            a_study.recipe_for(config, seed=1)
+            assert sum(p.numel() for p in a_study.model(config).parameters()) > 0
+    with pytest.raises(ValueError, match="no study 'mnist'; there are .*fashion_ablation"):
+        study.get("mnist")
+
+
+def test_fashion_ablation_has_the_reported_numbers_of_parameters():
+    reported = study.reported("fashion_ablation")
+    ours = []
+    for config in study.get("fashion_ablation").configs:
+        flags = [int(config.get(key, 0)) for key in ("batchnorm", "dropout", "residual")]
+        parameters = sum(p.numel() for p in study.by_name(config).parameters())
+        ours.append((config["model"].lower(), *flags, config.get("pooling", "none"), parameters))
+    reported["model"] = reported["model"].str.replace("_", "")
+    columns = ["model", "use_bn", "use_dropout", "use_residual", "pooling", "params"]
+    assert sorted(ours) == sorted(reported[columns].itertuples(index=False, name=None))
+
+
+# ------------------------------------------------------------------------- from the shell
+
+
+@pytest.fixture
+def shell(tmp_path, monkeypatch):
+    """`labkit study ...`, with a study of tiny networks in the catalogue."""
+    monkeypatch.setattr(study.catalogue, "_named", lambda: {"tiny": make_study(tmp_path)})
+    return lambda *arguments: CliRunner().invoke(cli.app, ["study", *arguments])
+
+
+def test_a_study_is_listed_run_and_shown_from_the_shell(shell):
+    assert "0 of 4" in shell("list").output
+    assert "no run recorded yet" in shell("show", "tiny").output
+    assert shell("run", "tiny", "--seeds", "0", "--only", "hidden=4").exit_code == 0
+    shown = shell("show", "tiny").output
+    assert "hidden4" in shown
+    assert "1 seed\n" in shown
+    assert "not recorded" in shown
+    assert "1 of 4 runs recorded" in shown
+    assert shell("run", "tiny", "--device", "cpu").exit_code == 0
+    assert "2 seeds" in shell("show", "tiny").output
+    assert "4 of 4" in shell("list").output
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (("show", "huge"), "no study 'huge'"),
+        (("run", "tiny", "--only", "hidden"), "KEY=VALUE"),
+        (("run", "tiny", "--only", "hidden=7"), "no configuration"),
+        (("run", "tiny", "--seeds", "a"), "numbers with commas"),
+        (("run", "tiny", "--workers", "0"), "whole number of processes"),
+    ],
+)
+def test_what_the_shell_cannot_mean_is_told(shell, arguments, words):
+    result = shell(*arguments)
+    assert result.exit_code != 0
+    assert words in " ".join(result.output.replace("│", " ").split())
+
+
+# ----------------------------------------------------------------------- killed on the way
+
+SCRIPT = """
+import sys
+from pathlib import Path
+sys.path.insert(0, {tests!r})
+from test_study_runs import make_study
+make_study(Path(sys.argv[1]), seeds=range(12), epochs=3).run(workers=2)
+"""
+
+
+@pytest.fixture
+def start(tmp_path):
+    """Starts the study as a program of its own; orphans of a killed one end with the test."""
+    make_study(tmp_path)  # the images are there before anybody asks for them
+    code = SCRIPT.format(tests=os.path.dirname(__file__))
+    command = [sys.executable, "-c", code, str(tmp_path)]
+    started = []
+
+    def once():
+        with (tmp_path / "errors.txt").open("w") as errors:
+            started.append(subprocess.Popen(command, stderr=errors, start_new_session=True))
+        return started[-1]
+
+    yield once
+    for process in started:
+        with suppress(ProcessLookupError):
+            os.killpg(process.pid, signal.SIGKILL)
+        process.wait()
+
+
+def wait_for(a_study, runs, process):
+    """Until so many runs are recorded; False if the process has ended before."""
+    while process.poll() is None:
+        if len(list(a_study.folder.glob("*.json"))) >= runs:
+            return True
+        time.sleep(0.002)
+    return False
+
+
+def check_whole(a_study):
+    frame = a_study.run(progress=False)
+    assert len(frame) == len(list(a_study.folder.glob("*.json"))) == 24
+    assert not frame.duplicated(["hidden", "seed"]).any()
+    assert (frame["epochs"] == 3).all()
+    assert not (a_study.folder / ".checkpoints").exists()
+
+
+@pytest.fixture(scope="module")
+def undisturbed(tmp_path_factory):
+    a_study = make_study(tmp_path_factory.mktemp("whole"), seeds=range(12), epochs=3)
+    a_study.run(progress=False)
+    return metrics(a_study)
+
+
+def test_a_study_killed_at_random_moments_ends_with_exactly_its_runs(tmp_path, start, undisturbed):
+    tiny = make_study(tmp_path, seeds=range(12), epochs=3)
+    for runs in sorted(random.Random(0).sample(range(1, 20), 2)):
+        process = start()
+        assert wait_for(tiny, runs, process)
+        os.kill(process.pid, signal.SIGKILL)
+        process.wait()
+    check_whole(tiny)
+    assert metrics(tiny).equals(undisturbed)
+
+
+def test_a_killed_worker_is_told_in_one_sentence_and_the_next_call_finishes(
+    tmp_path, start, undisturbed
+):
+    tiny = make_study(tmp_path, seeds=range(12), epochs=3)
+    process = start()
+    assert wait_for(tiny, 3, process)
+    os.kill(worker_of(process.pid), signal.SIGKILL)
+    assert process.wait(timeout=120) == 1
+    errors = (tmp_path / "errors.txt").read_text()
+    assert "RuntimeError: A worker of the study 'tiny' was killed" in errors
+    check_whole(tiny)
+    assert metrics(tiny).equals(undisturbed)
+
+
+def worker_of(pid):
+    """A child of the process that trains: loky's workers, not its resource tracker."""
+    children = subprocess.run(
+        ["ps", "-o", "pid=,args=", "--ppid", str(pid)], capture_output=True, text=True, check=True
+    ).stdout.splitlines()
+    return next(int(line.split()[0]) for line in children if "popen_loky" in line)
+
+
+@pytest.mark.filterwarnings("ignore")
+def test_a_dask_cluster_that_loses_a_worker_still_delivers_every_run(tmp_path, undisturbed):
+    distributed = pytest.importorskip("distributed")
+    tiny = make_study(tmp_path, seeds=range(12), epochs=3)
+    with distributed.LocalCluster(
+        n_workers=2, threads_per_worker=1, processes=True, dashboard_address=None
+    ) as cluster:
+        victims = [worker.pid for worker in cluster.workers.values()]
+
+        def lose_one(record, path, left=victims):
+            if len(left) == 2 and len(list(tiny.folder.glob("*.json"))) >= 3:
+                os.kill(left.pop(), signal.SIGKILL)
+            running_save(record, path)
+
+        running_save = running.save
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(running, "save", lose_one)
+            tiny.run(dask=cluster.scheduler_address, progress=False)
+    assert len(victims) == 1
+    check_whole(tiny)
+    assert metrics(tiny).equals(undisturbed)
+
+
+def test_without_dask_the_way_to_it_is_named(tmp_path, monkeypatch):
+    monkeypatch.setitem(sys.modules, "distributed", None)
+    with pytest.raises(ValueError, match=r"pip install 'labkit\[cluster\]'"):
+        make_study(tmp_path).run(dask="tcp://127.0.0.1:1")

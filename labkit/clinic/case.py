@@ -49,7 +49,7 @@ class Case:
     # ------------------------------------------------------------------------------ data
 
     def read(self, loader: Iterable, images: int) -> tuple[Tensor, Tensor]:
-        """The first `images` examples of a loader."""
+        """The first `images` examples of a loader, on the CPU."""
         xs, ys, count, size = [], [], 0, 0
         for batch in loader:
             x, y = self.unpack(batch)
@@ -58,8 +58,8 @@ class Case:
                     "data must give batches (x, y) of two tensors with the same length, got "
                     f"{_describe(batch)}: say where they are with unpack=lambda batch: (x, y)"
                 )
-            xs.append(x.detach())
-            ys.append(y.detach())
+            xs.append(x.detach().cpu())
+            ys.append(y.detach().cpu())
             count, size = count + len(x), size + x.numel() * x.element_size()
             if loader is self.data:
                 self.batch_size = max(self.batch_size, len(x))

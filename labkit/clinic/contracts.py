@@ -294,7 +294,6 @@ def dropout_keeps_the_expectation(case: Case) -> Iterator[Finding]:
         if wanted == 0:
             continue
         yield from _judge_dropout(name, getattr(module, "p", None), draws, wanted)
-        module.train()
 
 
 def _may_be_dropout(module: nn.Module) -> bool:

@@ -39,6 +39,7 @@ _NAMES = {
     "OneCycle": "train",
     "fit": "train",
     "evaluate": "train",
+    "predict": "train",
     "read_curves": "train",
     "device": "train",
     "diagnose": "clinic",

@@ -76,32 +76,78 @@ def confusion(evaluation: Evaluation, normalize: bool = False, ax: Axes | None =
     Counts of images, or with `normalize` each row divided by its sum, in percent.
     """
     counts = evaluation.confusion.numpy()
-    shown = 100 * counts / np.maximum(counts.sum(1, keepdims=True), 1) if normalize else counts
     c = len(evaluation.classes)
     if ax is None:
         _, ax = plt.subplots(figsize=(2.2 + 0.5 * c, 1.6 + 0.45 * c), layout="constrained")
+    shown = _percent_of_rows(counts) if normalize else counts
+    _heatmap(shown, evaluation.classes, ax, annot=True, fmt=".0f" if normalize else "d")
+    unit = "% of the true class" if normalize else "images"
+    ax.set_title(
+        f"{evaluation.name}: accuracy {100 * evaluation.accuracy:.1f} %  ({unit})", fontsize=10
+    )
+    return ax
+
+
+def confusions(
+    matrices: Mapping[str, Sequence[Sequence[int]]], classes: Sequence[str], title: str = ""
+) -> np.ndarray:
+    """Confusion matrices of several networks, two in a row: a row a true class, a column a
+    predicted one, in percent of the row; what rounds to 0 stays empty.
+
+    matrices: counts of images, C x C, by the name of the network; `labkit.study.confusions` has
+        those of recorded runs. Returns the Axes. Raises ValueError for another shape.
+    """
+    c, rows = len(classes), math.ceil(len(matrices) / 2)
+    figure, axes = plt.subplots(
+        rows,
+        2,
+        figsize=(8.6, 0.7 + 4.1 * rows),
+        sharex=True,
+        sharey=True,
+        squeeze=False,
+        layout="constrained",
+    )
+    for ax in axes.flat[len(matrices) :]:
+        ax.set_axis_off()
+    for ax, (name, counts) in zip(axes.flat, matrices.items(), strict=False):
+        counts = np.asarray(counts)
+        if counts.shape != (c, c):
+            raise ValueError(
+                f"the matrix of {name} has the shape {counts.shape}: give {c} x {c} counts, one "
+                "row and one column a class"
+            )
+        shown = _percent_of_rows(counts)
+        texts = np.where(shown < 0.5, "", np.char.mod("%.0f", shown))
+        _heatmap(shown, classes, ax, annot=texts, fmt="")
+        accuracy = counts.trace() / max(counts.sum(), 1)
+        ax.set_title(f"{name}: accuracy {100 * accuracy:.1f} %", fontsize=10)
+        ax.label_outer()
+    figure.suptitle(f"{title} (% of the true class)".strip(), fontsize=11)
+    return axes
+
+
+def _percent_of_rows(counts: np.ndarray) -> np.ndarray:
+    return 100 * counts / np.maximum(counts.sum(1, keepdims=True), 1)
+
+
+def _heatmap(shown: np.ndarray, classes: Sequence[str], ax: Axes, **options) -> None:
+    """A confusion matrix with its numbers, without a colour bar."""
     sns.heatmap(
         shown,
         ax=ax,
-        annot=True,
-        fmt=".0f" if normalize else "d",
         cmap="Blues",
         cbar=False,
         square=True,
         linewidths=0.5,
         linecolor="white",
-        xticklabels=evaluation.classes,
-        yticklabels=evaluation.classes,
+        xticklabels=classes,
+        yticklabels=classes,
         annot_kws={"fontsize": 8},
-    )
-    unit = "% of the true class" if normalize else "images"
-    ax.set_title(
-        f"{evaluation.name}: accuracy {100 * evaluation.accuracy:.1f} %  ({unit})", fontsize=10
+        **options,
     )
     ax.set(xlabel="predicted", ylabel="true")
     ax.tick_params(length=0, labelsize=8)
     plt.setp(ax.get_xticklabels(), rotation=40, ha="right", rotation_mode="anchor")
-    return ax
 
 
 def per_class(

@@ -1,4 +1,4 @@
-"""Train and evaluate a classifier: `Recipe`, `fit`, `History`, `evaluate`, `Evaluation`.
+"""Train and evaluate a classifier: `Recipe`, `fit`, `History`, `evaluate`, `predict`.
 
 The loop reads from top to bottom in `fit`. The images stay on the device, batches are
 indexed out of them and augmented there, and losses are read once an epoch, so that nothing
@@ -12,7 +12,7 @@ import platform
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass, field, fields
+from dataclasses import asdict, dataclass, field, fields, replace
 from pathlib import Path
 
 import numpy as np
@@ -477,6 +477,30 @@ def evaluate(
     logits = _logits(model, moved, inputs, batch_size, recipe.bf16)
     value = (loss or F.cross_entropy)(logits, moved.labels).item()
     return Evaluation(logits.cpu(), split.to("cpu"), value)
+
+
+def predict(model: nn.Module, images: Tensor, data: Splits) -> Tensor:
+    """The classes, int64 N, that the model gives to images without labels, in their order.
+
+    images: uint8 N x C x H x W, as `labkit.data.read_csv` reads a competition's test file.
+    data: what the model was trained on; its statistics normalise these images too.
+
+    Raises ValueError for images of another type or size.
+
+        images, _ = labkit.data.read_csv("test.csv")
+        labels = labkit.predict(model, images, data)
+    """
+    fits = isinstance(images, Tensor) and images.dtype == torch.uint8 and images.dim() == 4
+    if not fits or not len(images) or tuple(images.shape[1:]) != data.shape:
+        got = (
+            f"{images.dtype} {tuple(images.shape)}" if isinstance(images, Tensor) else type(images)
+        )
+        raise ValueError(
+            f"predict takes uint8 images N x {' x '.join(map(str, data.shape))}, as {data.name} "
+            f"has them, got {got}: read them with labkit.data.read_csv, or as load does"
+        )
+    unlabelled = replace(data.train, images=images, labels=torch.zeros(len(images)).long())
+    return evaluate(model, unlabelled).predictions
 
 
 def _where(model: nn.Module) -> torch.device:

@@ -22,6 +22,11 @@ from labkit.checks.lab06 import (
     lab06_early_stopping,
 )
 from labkit.checks.lab07 import lab07_basic_block, lab07_block_parameters, lab07_output_size
+from labkit.checks.lab08 import (
+    lab08_cnn_parameters,
+    lab08_confused_pairs,
+    lab08_paired_differences,
+)
 from labkit.checks.lab10 import (
     lab10_dropout_ratio,
     lab10_mystery,
@@ -56,6 +61,9 @@ __all__ = [
     "lab07_basic_block",
     "lab07_block_parameters",
     "lab07_output_size",
+    "lab08_cnn_parameters",
+    "lab08_paired_differences",
+    "lab08_confused_pairs",
     "lab10_wants_logits",
     "lab10_dropout_ratio",
     "lab10_patient",

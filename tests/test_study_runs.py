@@ -191,7 +191,8 @@ def test_every_study_of_the_catalogue_can_build_its_models_and_recipes():
         a_study = study.get(name)
         for config in a_study.configs:
             a_study.recipe_for(config, seed=1)
-            assert sum(p.numel() for p in a_study.model(config).parameters()) > 0
+            if a_study.train is not study.variants.in_numpy:
+                assert sum(p.numel() for p in a_study.model(config).parameters()) > 0
     with pytest.raises(ValueError, match="no study 'mnist'; there are .*fashion_ablation"):
         study.get("mnist")
 

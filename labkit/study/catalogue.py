@@ -4,12 +4,214 @@ A recipe follows its report wherever the report says what it did; what it leaves
 and said beside it. `channels_last` and `bf16` are there for speed; a record names both.
 """
 
-from labkit import models
 from labkit.augment import Crop, Erasing, Flip
+from labkit.study import tables, variants
 from labkit.study.definition import Study, grid
-from labkit.train import OneCycle, Plateau, Recipe
+from labkit.train import Cosine, OneCycle, Plateau, Recipe, Step
 
 SEEDS = (42, 43, 44, 45, 46)
+REPORTED_RESNETS = "cifar10_simple_and_resnet18"
+
+# ----------------------------------------------------------------- lab 01, MNIST without torch
+
+
+def _numpy(lr: float, batch_size: int, val_fraction: float = 0.1, momentum: float = 0.0) -> dict:
+    sizes = {"batch_size": batch_size, "val_fraction": val_fraction, "hidden": 128}
+    return {"optimizer": "sgd", "lr": lr, "momentum": momentum, **sizes}
+
+
+numpy_mnist = Study(
+    name="numpy_mnist",
+    question="What do learning rate, batch size and validation share do to a network in NumPy?",
+    data="mnist",
+    configs=(
+        _numpy(lr=0.02, momentum=0.9, batch_size=64),
+        *(_numpy(lr, 32, fraction) for fraction in (0.1, 0.2) for lr in (0.1, 0.01, 0.001)),
+        _numpy(lr=0.1, batch_size=256),
+        # One picture a step, as in the report: these take minutes each.
+        *(_numpy(*point) for point in ((0.001, 1), (0.001, 1, 0.2), (0.1, 1), (0.01, 1))),
+    ),
+    seeds=range(5),
+    naming=("lr", "momentum", "batch_size", "val_fraction"),
+    train=variants.in_numpy,
+    recipe=Recipe(epochs=10),
+)
+
+# ---------------------------------------------------------------- lab 02, softmax once or twice
+
+double_softmax = Study(
+    name="double_softmax",
+    question="What does a second softmax cost, with which optimiser?",
+    data="fashion_mnist",
+    options={"val_fraction": 0.1, "seed": 42},
+    configs=tuple(
+        {"optimizer": optimizer, "lr": lr, "softmaxes": softmaxes}
+        for optimizer, lr in (("sgd", 0.1), ("sgd", 1.0), ("adam", 0.01))
+        for softmaxes in (1, 2)
+    ),
+    seeds=SEEDS,
+    model=variants.linear,
+    loss=variants.softmax_again,
+    # d2l's own: batches of 256 raw pixels, plain SGD; 20 epochs are ours.
+    recipe=Recipe(epochs=20, batch_size=256, momentum=0, normalize="none", keep="last"),
+)
+
+# ------------------------------------------------------------ lab 03, BatchNorm and Dropout
+
+
+def _regularised(model: str, batchnorm: bool, dropout: str = "none", lr: float = 1e-3) -> dict:
+    sizes = {"epochs": 6, "batch_size": 100} if model == "MLP" else {"epochs": 3, "batch_size": 50}
+    return {"model": model, "batchnorm": batchnorm, "dropout": dropout, "lr": lr, **sizes}
+
+
+batchnorm_dropout = Study(
+    name="batchnorm_dropout",
+    question="Lab 03's quick runs, ten seeds each: what three seeds cannot decide",
+    data="cifar10",
+    options={"limit": 3_000, "seed": 42},
+    configs=(
+        *(_regularised("MLP", bn, kind) for bn in (False, True) for kind in ("none", "Dropout")),
+        _regularised("MLP", True, "the report's"),
+        _regularised("CNN", False),
+        *(_regularised("CNN", True, kind) for kind in variants.DROPOUTS),
+        *(_regularised("CNN", bn, lr=lr) for lr in (1e-2, 3e-2) for bn in (False, True)),
+    ),
+    seeds=range(10),
+    naming=("model", "batchnorm", "dropout", "lr"),
+    model=variants.small_regularised,
+    recipe=Recipe(keep="last"),
+)
+
+mlp_cnn_cifar10 = Study(
+    name="mlp_cnn_cifar10",
+    question="BatchNorm, Dropout, batch size and learning rate, in the report's own sizes",
+    data="cifar10",
+    options={"val_fraction": 0.1, "seed": 42},
+    configs=tables.reported("mlp_cnn_cifar10")
+    .rename(columns={"learning_rate": "lr"})
+    .filter(["model", "batchnorm", "dropout", "dropout_kind", "batch_size", "lr"])
+    .to_dict("records"),
+    seeds=SEEDS[:3],
+    model=variants.regularised,
+    recipe=Recipe(epochs=50, channels_last=True, bf16=True),
+)
+
+# ------------------------------------------------------------------- lab 04, MLP against CNN
+
+
+def _pair(dataset: str, model: str, permuted: bool = False, **sizes) -> dict:
+    own = {"limit": 4_000, "batch_size": 128} if dataset == "cifar10" else {"limit": 5_000}
+    return {"dataset": dataset, "model": model, "permuted": permuted, **own, **sizes}
+
+
+mlp_vs_cnn = Study(
+    name="mlp_vs_cnn",
+    question="Lab 04's quick runs, ten seeds each: pixels permuted, pictures moved, and in colour",
+    data="fashion_mnist",
+    configs=(
+        *(
+            _pair("fashion_mnist", model, permuted)
+            for model in ("ImprovedNN", "ImprovedCNN")
+            for permuted in (False, True)
+        ),
+        *(_pair("fashion_mnist", model) for model in ("BaselineNN", "BaselineCNN")),
+        _pair("cifar10", "MLP"),
+        _pair("cifar10", "WideCNN", channels=24),
+        _pair("cifar10", "WideCNN", channels=256),  # the report's width: ten minutes a run
+    ),
+    seeds=range(10),
+    naming=("dataset", "model", "channels", "permuted"),
+    model=variants.whatever_the_pixels,
+    train=variants.permuted_or_moved,
+    recipe=Recipe(epochs=4, batch_size=64, lr=3e-3, schedule=OneCycle(), channels_last=True),
+)
+
+# ---------------------------------------------------------------------- lab 05, Imagenette
+
+imagenet10 = Study(
+    name="imagenet10",
+    question="How far do 3,600 pictures take a two-layer network, a residual MLP and a CNN?",
+    data="imagenette",
+    options={"seed": 42},
+    # The report gives the epochs of its three networks and nothing else; the recipes are ours.
+    configs=(
+        {"model": "cnn", "epochs": 60, "lr": 2e-3, "augment": "crop8+flip+erasing"},
+        {"model": "two_layer", "epochs": 30, "lr": 3e-4, "augment": "crop+flip"},
+        {"model": "residual_mlp", "epochs": 50, "lr": 3e-4, "augment": "crop+flip"},
+    ),
+    seeds=SEEDS,
+    named={"augment": {"crop8+flip+erasing": (Crop(8), Flip(), Erasing())}},
+    naming=("model",),
+    model=variants.imagenet,
+    recipe=Recipe(
+        batch_size=64,
+        optimizer="adamw",
+        weight_decay=0.05,
+        schedule=OneCycle(),
+        label_smoothing=0.1,
+        channels_last=True,
+        bf16=True,
+    ),
+)
+
+# ------------------------------------------------------------- labs 06 and 07, CIFAR-10
+
+cifar10_simple = Study(
+    name="cifar10_simple",
+    question="The small CNN for 80 epochs, as in the report",
+    data="cifar10",
+    options={"val_fraction": 0.1, "seed": 42},
+    configs=({"model": "SimpleCNN"},),
+    seeds=SEEDS,
+    naming=("model",),
+    recipe=Recipe(
+        epochs=80,
+        batch_size=128,
+        lr=1e-3,
+        schedule=Step(every=10, factor=0.5),
+        augment=("crop", "flip", "rotation"),
+        channels_last=True,
+        bf16=True,
+    ),
+)
+
+
+def _resnet(row: dict) -> dict:
+    """A reported row; the ImageNet stem's report leaves out its epochs, both their optimisers."""
+    cifar = row["stem"] == "cifar"
+    return {
+        "model": "ResNet18",
+        "stem": row["stem"],
+        "batch_size": row["batch_size"],
+        "normalize": "train" if row["normalize"] else "none",
+        "augment": row["augment"] if isinstance(row["augment"], str) else "none",
+        "lr": row["learning_rate"],
+        "schedule": row["schedule"],
+        "optimizer": "sgd" if cifar else "adam",
+        "epochs": 50 if cifar else 30,
+    }
+
+
+cifar10_resnet18 = Study(
+    name="cifar10_resnet18",
+    question="Two stems, and what each report tried with them",
+    data="cifar10",
+    options={"val_fraction": 0.1, "seed": 42},
+    configs=tuple(
+        _resnet(row)
+        for row in tables.reported(REPORTED_RESNETS).to_dict("records")
+        if row["model"] == "resnet18"
+    ),
+    seeds=SEEDS[:3],
+    naming=("stem", "batch_size", "normalize", "augment", "lr", "schedule"),
+    named={
+        "schedule": {
+            "constant": Recipe().schedule,
+            **{f"step/10x{factor}": Step(every=10, factor=factor) for factor in (0.5, 0.1)},
+        }
+    },
+    recipe=Recipe(channels_last=True, bf16=True),
+)
 
 # ------------------------------------------------------------------- lab 08, Fashion-MNIST
 
@@ -43,43 +245,59 @@ fashion_ablation = Study(
     ),
 )
 
-# ---------------------------------------------------------------------- lab 05, Imagenette
+# ------------------------------------------------------- lab 09, hyperparameters of a slim CNN
 
-_IMAGENET10 = {
-    "two_layer": models.TwoLayerNN,
-    "residual_mlp": models.ResidualMLP,
-    "cnn": models.ResidualCNN,
-}
+_SLIM = {"limit": 6_000, "val_fraction": 0.2, "seed": 42}  # 4,800 pictures train
 
-
-def _imagenet10_model(config: dict):
-    return _IMAGENET10[config["model"]]()
-
-
-imagenet10 = Study(
-    name="imagenet10",
-    question="How far do 3,600 pictures take a two-layer network, a residual MLP and a CNN?",
-    data="imagenette",
-    options={"seed": 42},
-    # The report gives the epochs of its three networks and nothing else; the recipes are ours.
-    configs=(
-        {"model": "cnn", "epochs": 60, "lr": 2e-3, "augment": "crop8+flip+erasing"},
-        {"model": "two_layer", "epochs": 30, "lr": 3e-4, "augment": "crop+flip"},
-        {"model": "residual_mlp", "epochs": 50, "lr": 3e-4, "augment": "crop+flip"},
+cifar10_grid = Study(
+    name="cifar10_grid",
+    question="Learning rate, batch size and dropout of a slim CNN: every combination",
+    data="cifar10",
+    options=_SLIM,
+    configs=grid(
+        model="CNN",
+        lr=[0.003, 0.01, 0.03, 0.1, 0.3],
+        batch_size=[16, 64, 256, 1024],
+        dropout=[0.0, 0.3, 0.6],
     ),
-    seeds=SEEDS,
-    named={"augment": {"crop8+flip+erasing": (Crop(8), Flip(), Erasing())}},
-    naming=("model",),
-    model=_imagenet10_model,
-    recipe=Recipe(
-        batch_size=64,
-        optimizer="adamw",
-        weight_decay=0.05,
-        schedule=OneCycle(),
-        label_smoothing=0.1,
-        channels_last=True,
-        bf16=True,
+    seeds=SEEDS[:3],
+    model=variants.slim,
+    recipe=Recipe(epochs=8, optimizer="sgd", momentum=0.9, channels_last=True),
+)
+
+cifar10_schedules = Study(
+    name="cifar10_schedules",
+    question="Lab 07's grid of learning rates and schedules, on a slim CNN",
+    data="cifar10",
+    options=_SLIM,
+    configs=grid(
+        model="CNN",
+        dropout=0.3,
+        lr=[1e-2, 1e-3, 1e-4],
+        schedule=["constant", "step", "cosine", "one_cycle"],
     ),
+    seeds=SEEDS[:3],
+    named={
+        "schedule": {
+            "constant": Recipe().schedule,
+            "step": Step(every=5, factor=0.5),
+            "cosine": Cosine(),
+            "one_cycle": OneCycle(),
+        }
+    },
+    model=variants.slim,
+    recipe=Recipe(epochs=20, batch_size=64, channels_last=True),
+)
+
+cifar10_dropout = Study(
+    name="cifar10_dropout",
+    question="Dropout up to 0.7: does training accuracy fall below validation accuracy?",
+    data="cifar10",
+    options=_SLIM,
+    configs=grid(model=["MLP", "CNN"], dropout=[0.0, 0.1, 0.3, 0.5, 0.7]),
+    seeds=SEEDS[:3],
+    model=variants.slim,
+    recipe=Recipe(epochs=20, batch_size=64, keep="last", channels_last=True),
 )
 
 

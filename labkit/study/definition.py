@@ -19,6 +19,7 @@ from labkit.study.intervals import Difference, paired_difference
 from labkit.train import History, Recipe
 
 _RECIPE_FIELDS = frozenset(item.name for item in fields(Recipe))
+_LOAD_OPTIONS = frozenset({"limit", "val_fraction"})
 
 
 def grid(**choices) -> tuple[dict, ...]:
@@ -37,7 +38,7 @@ def by_name(config: Mapping) -> nn.Module:
     if not (isinstance(kind, type) and issubclass(kind, nn.Module)):
         known = sorted(n for n, v in vars(models).items() if isinstance(v, type) and n[0] != "_")
         raise ValueError(f"labkit.models has no {config['model']!r}; it has {', '.join(known)}")
-    others = {"model", "dataset", *_RECIPE_FIELDS}
+    others = {"model", "dataset", *_LOAD_OPTIONS, *_RECIPE_FIELDS}
     return kind(**{key: value for key, value in config.items() if key not in others})
 
 
@@ -45,7 +46,8 @@ def by_name(config: Mapping) -> nn.Module:
 class Study:
     """A question, and the runs that answer it.
 
-    data: what `load` takes, with `options`; a configuration may name another as "dataset".
+    data: what `load` takes, with `options`; a configuration may name another as "dataset", and
+        its own "limit" and "val_fraction".
     configs: one dict of plain values a configuration, see `grid`. A key that `Recipe` has
         overrides `recipe`; `named` gives a plain name to a value that is none:
         ``named={"schedule": {"step": Step(10)}}``. ``augment="crop+flip"`` needs no name.
@@ -120,7 +122,8 @@ class Study:
 
     def data_for(self, config: Mapping) -> Splits:
         """The images of a configuration. A stand-in is refused: its numbers are no record."""
-        data = _load(config.get("dataset", self.data), **self.options)
+        own = {key: config[key] for key in _LOAD_OPTIONS & config.keys()}
+        data = _load(config.get("dataset", self.data), **{**self.options, **own})
         if data.stand_in:
             raise ValueError(
                 f"The study {self.name!r} records runs on real data, not on a stand-in"
@@ -181,13 +184,16 @@ def train_one(
     device: str | None = None,
     checkpoint: Path | None = None,
     on_epoch: Callable[[History], bool | None] | None = None,
+    data: Splits | None = None,
+    measure: Callable[[nn.Module, Splits], dict] | None = None,
 ) -> dict:
     """Train and test one configuration; the record as JSON will hold it.
 
     The seed draws the weights, the batches and the augmentation; the split of the data is the
     study's. A run whose loss became NaN is a result too: "diverged" says where, "test" is empty.
+    data: other images than the configuration's.  measure: further test metrics, by name.
     """
-    data = study.data_for(config)
+    data = study.data_for(config) if data is None else data
     torch.manual_seed(seed)
     model = study.model(config)
     run = {"study": study.name, "config": config, "seed": seed}
@@ -205,6 +211,7 @@ def train_one(
     run["data"]["stand_in"] = data.stand_in
     run["test"] = {"loss": test.loss, "accuracy": test.accuracy} if test else {}
     if test:
+        run["test"] |= measure(model, data) if measure else {}
         run["confusion"] = test.confusion.tolist()
     return run
 

@@ -12,12 +12,13 @@ PIP := $(BIN)/python -m pip --disable-pip-version-check install --quiet --root-u
 WORKERS ?= 2
 ROOT := $(if $(filter 0,$(shell id -u)),--allow-root)
 
-.PHONY: help lab test test-unit test-labs run outputs lint format data env clean
+.PHONY: help lab test test-unit test-labs run outputs exercises lint format data env clean
 .DEFAULT_GOAL := help
 
 help:
 	@sed -n 's/^# \(make .*\)/  \1/p' Makefile
 	@echo "  make outputs LAB=02   execute a lab and store its outputs (for authors)"
+	@echo "  make exercises        write the student copies of all labs (for authors)"
 	@echo "  make lint | format    ruff over code and notebooks"
 	@echo "  make data | env       fetch all data sets | check what is installed"
 
@@ -78,10 +79,15 @@ outputs: .venv/dev
 	  --ExecutePreprocessor.store_widget_state=False $(NOTEBOOK)
 	$(BIN)/jupyter nbconvert --to notebook --inplace --CoalesceStreamsPreprocessor.enabled=True $(NOTEBOOK)
 	$(BIN)/nbstripout --keep-output --keep-count --extra-keys "metadata.widgets cell.metadata.execution" $(NOTEBOOK)
+	$(BIN)/labkit exercises write
+
+exercises: .venv/labs
+	$(BIN)/labkit exercises write
 
 lint: .venv/dev
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
+	$(BIN)/labkit exercises check
 	$(BIN)/nbstripout --verify --keep-output --keep-count \
 	  --extra-keys "metadata.widgets cell.metadata.execution" notebooks/*.ipynb
 

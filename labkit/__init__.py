@@ -26,6 +26,8 @@ _ROOMS = (
     "bugs",
     "checks",
     "environment",
+    "exercises",
+    "publish",
 )
 
 # What a notebook may write as labkit.NAME, and the room that it lives in.

@@ -1,11 +1,12 @@
 """The `labkit` command."""
 
+from pathlib import Path
 from typing import Annotated
 
 import typer
 
 app = typer.Typer(
-    help="Look after the labs: check the environment, fetch the data, run the studies.",
+    help="Look after the labs: environment, data, studies, student copies, publishing.",
     no_args_is_help=True,
     add_completion=False,
     pretty_exceptions_enable=False,
@@ -106,6 +107,78 @@ def show_study(name: _Name, seeds: _Seeds = None, only: _Only = None) -> None:
     for config in chosen.configs:
         typer.echo(_result(chosen, config, frame))
     typer.echo(f"{len(wanted) - len(chosen.missing())} of {len(wanted)} runs recorded")
+
+
+copies = typer.Typer(
+    help="Student copies of the labs, and an nbgrader course.", no_args_is_help=True
+)
+app.add_typer(copies, name="exercises")
+
+_Root = Annotated[Path, typer.Option("--root", help="The checkout of the labs.")]
+
+
+@copies.command("write")
+def write_copies(root: _Root = Path()) -> None:
+    """Write notebooks/exercises from the labs: no solutions, no outputs."""
+    from labkit import exercises
+
+    _show_changed(_or_exit(exercises.write, root), root)
+
+
+@copies.command("check")
+def check_copies(root: _Root = Path()) -> None:
+    """Exit with 1 where a student copy is not what its lab makes."""
+    from labkit import exercises
+
+    changed = _or_exit(exercises.stale, root)
+    for path in changed:
+        typer.echo(f"stale: {path.relative_to(root)}; run  make exercises")
+    raise typer.Exit(code=bool(changed))
+
+
+@copies.command("course")
+def write_course(
+    folder: Annotated[Path, typer.Argument(help="The course's folder; made if need be.")],
+    labs: Annotated[
+        list[str] | None, typer.Option("--lab", help="02, say; may be repeated; else all.")
+    ] = None,
+    root: _Root = Path(),
+) -> None:
+    """Write labs as source notebooks of an nbgrader course, with points in their metadata."""
+    from labkit import exercises
+
+    for path in _or_exit(exercises.write_course, root, folder, labs):
+        typer.echo(f"wrote {path}")
+
+
+@app.command()
+def publish(
+    repo: Annotated[
+        str | None,
+        typer.Option(help="OWNER/NAME on GitHub; else as pyproject.toml says.", show_default=False),
+    ] = None,
+    root: _Root = Path(),
+) -> None:
+    """Stamp Colab badges and install cells of all labs and student copies, after a fork."""
+    from labkit import publish as room
+
+    _show_changed(_or_exit(room.publish, root, repo), root)
+
+
+def _or_exit(function, *arguments):
+    """function(*arguments); a ValueError ends the command with its sentence."""
+    try:
+        return function(*arguments)
+    except ValueError as error:
+        typer.echo(f"Error: {error}", err=True)
+        raise typer.Exit(code=1) from None
+
+
+def _show_changed(paths: list[Path], root: Path) -> None:
+    for path in paths:
+        typer.echo(f"{'wrote' if path.exists() else 'removed'} {path.relative_to(root)}")
+    if not paths:
+        typer.echo("Nothing to do.")
 
 
 def _select(name: str, seeds: str | None, only: list[str] | None):

@@ -32,6 +32,8 @@ def lab07_basic_block(basic_block: Callable[[nn.Module, Tensor], Tensor]) -> Non
             try:
                 with torch.no_grad():
                     y = basic_block(block, x.clone())
+            except NotImplementedError:  # a stub that nobody has touched speaks for itself
+                raise
             except (RuntimeError, TypeError) as error:
                 raise AssertionError(
                     f"{where}: {error}. Add downsample(x) where there is a downsample, for there x "

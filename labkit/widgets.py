@@ -5,9 +5,7 @@ Colab and Voila. The output carries a still picture of the first position beside
 so that a reader on GitHub, where no kernel runs, sees that instead.
 """
 
-import base64
-import io
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 
 import ipywidgets
 import numpy as np
@@ -20,101 +18,13 @@ from matplotlib.ticker import MaxNLocator
 from labkit import augment
 from labkit.data import Split
 from labkit.train import Constant, Cosine, OneCycle, Step
+from labkit.widgets_controls import Picker, Slider, tidy, word
 
 # The two losses of lab 02, in all of its pictures.
 CORRECT, DOUBLE = "#404040", "#D55E00"
 _KINDS = (("cross-entropy", CORRECT, "-"), ("double softmax", DOUBLE, "--"))
 # Nats; a network that is wrong and sure of it loses more than the picture can show.
 _TOP = 5.4
-
-
-class Slider:
-    """A slider and the picture that `draw(value)` makes at its position.
-
-    draw: takes the slider's value, returns a matplotlib Figure (not one of pyplot's, which
-        Jupyter would show a second time).
-    control: an ipywidgets slider; its description names the quantity and its unit.
-    """
-
-    def __init__(self, draw: Callable[[float], Figure], control: ipywidgets.Widget):
-        self.draw, self.control = draw, control
-        self.image = ipywidgets.Image(
-            format="png", value=_png(draw(control.value)), layout={"max_width": "100%"}
-        )
-        self.still = self.image.value
-        self.box = ipywidgets.VBox([control, self.image])
-        control.observe(self._redraw, names="value")
-
-    def _redraw(self, change) -> None:
-        self.image.value = _png(self.draw(change["new"]))
-
-    def __repr__(self) -> str:
-        return f"Slider({self.control.description} = {self.control.value:g})"
-
-    def _repr_mimebundle_(self, include=None, exclude=None) -> dict:
-        """The live box, and the still picture for readers without a kernel."""
-        return _bundle(self.box, self.still, repr(self))
-
-
-class Picker:
-    """Several controls and the picture that `draw(**values)` makes of what is chosen.
-
-    draw: takes the value of each control by its name, returns a matplotlib Figure (not one of
-        pyplot's).
-    controls: ipywidgets with a value, by name; their descriptions say what they are.
-    """
-
-    def __init__(self, draw: Callable[..., Figure], controls: Mapping[str, ipywidgets.Widget]):
-        self.draw, self.controls = draw, dict(controls)
-        self.image = ipywidgets.Image(
-            format="png", value=_png(draw(**self.values)), layout={"max_width": "100%"}
-        )
-        self.still = self.image.value
-        row = {"display": "flex", "flex_flow": "row wrap", "max_width": "760px"}
-        self.box = ipywidgets.VBox(
-            [ipywidgets.Box(list(self.controls.values()), layout=row), self.image]
-        )
-        for control in self.controls.values():
-            control.observe(self._redraw, names="value")
-
-    @property
-    def values(self) -> dict:
-        """What is chosen, by name."""
-        return {name: control.value for name, control in self.controls.items()}
-
-    def _redraw(self, change) -> None:
-        self.image.value = _png(self.draw(**self.values))
-
-    def __repr__(self) -> str:
-        chosen = (f"{c.description} = {_word(c.value)}" for c in self.controls.values())
-        return f"Picker({', '.join(chosen)})"
-
-    def _repr_mimebundle_(self, include=None, exclude=None) -> dict:
-        """The live box, and the still picture for readers without a kernel."""
-        return _bundle(self.box, self.still, repr(self))
-
-
-def _bundle(box: ipywidgets.Widget, still: bytes, text: str) -> dict:
-    return {
-        "application/vnd.jupyter.widget-view+json": {
-            "version_major": 2,
-            "version_minor": 0,
-            "model_id": box.model_id,
-        },
-        "image/png": base64.b64encode(still).decode(),
-        "text/plain": text,
-    }
-
-
-def _word(value) -> str:
-    """A choice as a reader says it."""
-    return {True: "on", False: "off"}[value] if isinstance(value, bool) else str(value)
-
-
-def _png(figure: Figure) -> bytes:
-    buffer = io.BytesIO()
-    figure.savefig(buffer, format="png", dpi=100)
-    return buffer.getvalue()
 
 
 def logit_scale(num_classes: int = 10, start: float = 3.0) -> Slider:
@@ -178,7 +88,7 @@ def _draw_losses(ax, scale, label, num_classes) -> None:
     ax.set(xscale="log", ylim=(-0.3, 6.3), xlabel="logit scale (×)", ylabel="loss (nats)")
     ax.set_xticks([0.1, 1, 10], ["0.1", "1", "10"])
     ax.minorticks_off()
-    _tidy(ax)
+    tidy(ax)
 
 
 def _draw_gradients(ax, scale, label, num_classes) -> None:
@@ -192,12 +102,7 @@ def _draw_gradients(ax, scale, label, num_classes) -> None:
     ax.set_xticks(list(names), names.values(), fontsize=9)
     ax.get_xticklabels()[0].set_horizontalalignment("left" if label == 0 else "center")
     ax.set(xlim=(-1, num_classes), ylim=(-1.1, 1.1), xlabel="class", ylabel="∂loss / ∂logit")
-    _tidy(ax)
-
-
-def _tidy(ax) -> None:
-    ax.spines[["top", "right"]].set_visible(False)
-    ax.grid(alpha=0.25)
+    tidy(ax)
 
 
 def gradient_descent(start: float = 0.1) -> Slider:
@@ -232,7 +137,7 @@ def draw_gradient_descent(lr: float, w: float = 1.5, steps: int = 12) -> Figure:
     loss.plot(path**2, "o-", color="#0072B2", linewidth=1, markersize=4)
     loss.set(title=f"lr = {lr:.2f}", xlabel="step", ylabel="loss w²", ylim=(-0.3, 7))
     for ax in (hill, loss):
-        _tidy(ax)
+        tidy(ax)
     return figure
 
 
@@ -315,7 +220,7 @@ def draw_schedules(epochs: int, lr: float = 0.01) -> Figure:
     ax.set(xlabel="epoch", ylabel="learning rate", xlim=(0, 60), ylim=(0, 1.4 * lr))
     ax.set_title(f"{epochs} epochs, lr = {lr:g}", fontsize=10)
     ax.legend(frameon=False, fontsize=9, ncols=2, loc="upper right")
-    _tidy(ax)
+    tidy(ax)
     return figure
 
 
@@ -364,7 +269,7 @@ def ablation(
     for i, key in enumerate(keys):
         values = sorted({config[i] for config in runs} - {None}, key=str)
         controls[key] = ipywidgets.Dropdown(
-            options=[(_word(value), value) for value in values],
+            options=[(word(value), value) for value in values],
             value=values[0] if chosen[key] is None else chosen[key],
             description=key,
             style={"description_width": "initial"},
@@ -436,7 +341,7 @@ def draw_ablation(
     figure.suptitle(f"{title}\n{_config_name(config, keys)}: {found}".strip(), fontsize=10)
     for ax in (left, right):
         ax.xaxis.set_major_locator(MaxNLocator(integer=True, nbins=8))
-        _tidy(ax)
+        tidy(ax)
     return figure
 
 

@@ -1,0 +1,131 @@
+"""Lab 11's claims: a verdict is that of the interval, and a report's number is its table's."""
+
+import math
+from pathlib import Path
+
+import pandas as pd
+import pytest
+
+from labkit import study
+from labkit.study import claims, tables
+
+TABLE = pd.DataFrame(
+    [
+        {"seed": seed, "bn": bn, "pool": pool, "test_accuracy": 0.8 + 0.1 * bn + 0.01 * seed}
+        for seed in (0, 1, 2)
+        for bn in (False, True)
+        for pool in ("avg", "max")
+    ]
+)
+
+
+@pytest.fixture
+def table(monkeypatch):
+    """Records of a study "tiny", and its reported table; both may be replaced."""
+    frames = {"records": TABLE, "reported": TABLE[TABLE["seed"] == 0].drop(columns="seed")}
+    monkeypatch.setattr(tables, "records", lambda name: frames["records"])
+    monkeypatch.setattr(tables, "reported", lambda name: frames["reported"])
+    return frames
+
+
+def test_a_contrast_is_the_mean_over_pairs_seed_by_seed(table):
+    contrast = study.Contrast("tiny", {"bn": False}, {"bn": True}, over=("pool",))
+    assert contrast.measured().to_dict() == pytest.approx({0: 0.1, 1: 0.1, 2: 0.1})
+    assert contrast.reported() == pytest.approx(0.1)
+
+
+def test_an_incomplete_pair_says_nothing(table):
+    frame = TABLE.copy()
+    frame.loc[frame["bn"] & (frame["pool"] == "max"), "test_accuracy"] += 0.5
+    table["records"] = frame[~((frame["seed"] == 1) & ~frame["bn"] & (frame["pool"] == "max"))]
+    contrast = study.Contrast("tiny", {"bn": False}, {"bn": True}, over=("pool",))
+    assert contrast.measured().to_dict() == pytest.approx({0: 0.35, 1: 0.1, 2: 0.35})
+    table["records"] = frame[frame["bn"]]
+    assert contrast.measured().empty
+
+
+def test_a_metric_may_be_an_expression_and_per_cent(table):
+    table["records"] = TABLE.assign(train=90.0, val=80.0)
+    gap = study.Contrast("tiny", {"bn": True, "pool": "avg"}, None, "train - val", unit=0.01)
+    assert gap.measured().tolist() == pytest.approx([0.1] * 3)
+
+
+@pytest.mark.parametrize(
+    ("step", "noise", "sign", "verdict"),
+    [
+        (0.1, 0.01, 1, "holds"),
+        (0.1, 0.01, -1, "does not hold"),
+        (-0.1, 0.01, -1, "holds"),
+        (0.01, 0.1, 1, "undecided"),
+    ],
+)
+def test_the_verdict_is_that_of_the_interval(table, step, noise, sign, verdict):
+    frame = TABLE[TABLE["pool"] == "avg"].assign(test_accuracy=0.5)
+    frame["test_accuracy"] += frame["bn"] * (step + noise * (frame["seed"] - 1))
+    table["records"] = frame
+    claim = study.Claim("00", "?", study.Contrast("tiny", {"bn": False}, {"bn": True}), sign=sign)
+    (row,) = study.judge((claim,)).to_dict("records")
+    assert row["verdict"] == verdict
+    assert row["seeds"] == 3
+    assert row["effect"] == pytest.approx(step)
+    assert math.isnan(row["reported"])
+
+
+def test_a_level_is_compared_with_the_reported_one(table):
+    best = study.Contrast("tiny", {"bn": True, "pool": "avg"})
+    (row,) = study.judge((study.Claim("00", "?", best, best, reaches=True),)).to_dict("records")
+    assert row["reported"] == pytest.approx(0.9)
+    assert row["effect"] == pytest.approx(0.01)
+
+
+def test_one_seed_has_no_interval_and_no_seed_no_effect(table):
+    claim = study.Claim("00", "?", study.Contrast("tiny", {"bn": True}))
+    table["records"] = TABLE[TABLE["seed"] == 0]
+    assert study.judge((claim,))["verdict"].item() == "one seed"
+    table["records"] = pd.DataFrame()
+    row = study.judge((claim,)).iloc[0]
+    assert row["verdict"] == "not recorded"
+    assert math.isnan(row["effect"])
+
+
+# ------------------------------------------------------------------ the claims of the reports
+
+
+@pytest.mark.parametrize("claim", study.CLAIMS, ids=lambda claim: claim.text[:50])
+def test_the_report_says_what_the_claim_says_that_it_says(claim):
+    if claim.reported is None:
+        return
+    reported = claim.reported.reported()
+    assert math.isfinite(reported)
+    if claim.reaches:
+        assert 0.3 < reported < 1
+    else:
+        assert reported * claim.sign > 0
+
+
+@pytest.mark.parametrize("claim", study.CLAIMS, ids=lambda claim: claim.text[:50])
+def test_the_contrast_singles_out_configurations_of_its_study(claim):
+    configs = pd.DataFrame(list(study.get(claim.measured.source).configs))
+    sides = [claim.measured.base]
+    if claim.measured.change is not None:
+        sides.append({**claim.measured.base, **claim.measured.change})
+    counts = [len(claims._where(configs, side)) for side in sides]
+    assert min(counts) == max(counts) >= 1
+    if not claim.measured.over:
+        assert counts[0] == 1
+
+
+def test_there_are_twenty_claims_or_more_each_with_a_lab_of_its_own():
+    assert len(study.CLAIMS) >= 20
+    assert len({claim.text for claim in study.CLAIMS}) == len(study.CLAIMS)
+    labs = {path.name[:2] for path in (Path(__file__).parents[1] / "notebooks").glob("*.ipynb")}
+    assert {claim.lab for claim in study.CLAIMS} <= labs | {"08", "09"}
+
+
+def test_every_claim_is_judged():
+    judged = study.judge()
+    assert len(judged) == len(study.CLAIMS)
+    assert set(judged["verdict"]) <= set(claims.VERDICTS)
+    decided = judged[judged["verdict"].isin(["holds", "does not hold"])]
+    assert (decided["low"] * decided["high"] >= 0).all()
+    assert len(decided) >= 9

@@ -1,0 +1,87 @@
+"""The graders of lab 11 accept right answers and name the likely mistakes of wrong ones."""
+
+import itertools
+import math
+
+import numpy as np
+import pytest
+from scipy import stats
+
+from labkit import checks, study
+
+
+def verdict(differences, sign):
+    _, low, high = study.interval(differences)
+    if low < 0 < high:
+        return "undecided"
+    return "holds" if (low > 0) == (sign > 0) else "does not hold"
+
+
+def by_the_mean(differences, sign):
+    return "holds" if np.mean(differences) * sign > 0 else "does not hold"
+
+
+def blind_to_the_sign(differences, sign):
+    return verdict(differences, 1)
+
+
+def never_decided(differences, sign):
+    return "undecided"
+
+
+def smallest(effect, std, t=True):
+    def half(n):
+        return (stats.t.ppf(0.975, n - 1) if t else 1.96) * std / math.sqrt(n)
+
+    return next(n for n in itertools.count(2) if half(n) < abs(effect))
+
+
+def holm(p_values):
+    rejected, m = [False] * len(p_values), len(p_values)
+    for k, i in enumerate(np.argsort(p_values)):
+        if p_values[i] > 0.05 / (m - k):
+            break
+        rejected[i] = True
+    return rejected
+
+
+def without_stop(p_values):
+    m = len(p_values)
+    order = {i: k for k, i in enumerate(np.argsort(p_values))}
+    return [p <= 0.05 / (m - order[i]) for i, p in enumerate(p_values)]
+
+
+@pytest.mark.parametrize(
+    ("check", "answer"),
+    [
+        (checks.lab11_verdict, verdict),
+        (checks.lab11_seeds_needed, smallest),
+        (checks.lab11_holm, holm),
+    ],
+)
+def test_right_answers_pass(check, answer, capsys):
+    check(answer)
+    assert capsys.readouterr().out.startswith("OK")
+
+
+@pytest.mark.parametrize(
+    ("check", "answer", "words"),
+    [
+        (checks.lab11_verdict, by_the_mean, "not at the mean"),
+        (checks.lab11_verdict, blind_to_the_sign, "below 0"),
+        (checks.lab11_verdict, never_decided, "one side of 0"),
+        (checks.lab11_seeds_needed, lambda e, s: smallest(e, s, t=False), "Student's t"),
+        (checks.lab11_seeds_needed, lambda e, s: smallest(e, s) - 1, "still holds 0"),
+        (checks.lab11_seeds_needed, lambda e, s: None, "whole number"),
+        (checks.lab11_seeds_needed, lambda e, s: 1000, "half width"),
+        (checks.lab11_holm, lambda p: [x <= 0.05 for x in p], "no correction"),
+        (checks.lab11_holm, lambda p: [x <= 0.05 / len(p) for x in p], "Bonferroni"),
+        (checks.lab11_holm, without_stop, "nothing more is rejected"),
+        (checks.lab11_holm, lambda p: sorted(holm(p), reverse=True), "order"),
+        (checks.lab11_holm, lambda p: [True], "one for each"),
+        (checks.lab11_holm, lambda p: [False] * len(p), "but it is"),
+    ],
+)
+def test_wrong_answers_are_explained(check, answer, words):
+    with pytest.raises(AssertionError, match=words):
+        check(answer)

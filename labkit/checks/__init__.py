@@ -33,6 +33,7 @@ from labkit.checks.lab10 import (
     lab10_patient,
     lab10_wants_logits,
 )
+from labkit.checks.lab11 import lab11_holm, lab11_seeds_needed, lab11_verdict
 
 __all__ = [
     "lab00_accuracy",
@@ -68,4 +69,7 @@ __all__ = [
     "lab10_dropout_ratio",
     "lab10_patient",
     "lab10_mystery",
+    "lab11_verdict",
+    "lab11_seeds_needed",
+    "lab11_holm",
 ]

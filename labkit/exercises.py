@@ -151,7 +151,7 @@ def write(root: Path) -> list[Path]:
     for path in changed:
         if path in wanted:
             path.parent.mkdir(exist_ok=True)
-            path.write_text(wanted[path], "utf-8")
+            path.write_text(wanted[path], "utf-8", newline="\n")
         else:
             path.unlink()
     return changed
@@ -170,12 +170,14 @@ def write_course(root: Path, folder: Path, labs: list[str] | None = None) -> lis
         path = folder / "source" / f"lab{number}" / lab.name
         path.parent.mkdir(parents=True, exist_ok=True)
         source = _named(nbgrader_source, lab, read_notebook(lab), f"lab{number}")
-        path.write_text(as_text(source), "utf-8")
+        path.write_text(as_text(source), "utf-8", newline="\n")
         written.append(path)
     config = folder / "nbgrader_config.py"
     if not config.exists():
         stub = "\n".join(_stub("This exercise"))
-        config.write_text(_CONFIG.format(course=folder.resolve().name, stub=stub), "utf-8")
+        config.write_text(
+            _CONFIG.format(course=folder.resolve().name, stub=stub), "utf-8", newline="\n"
+        )
     return written
 
 

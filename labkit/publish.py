@@ -30,7 +30,7 @@ def publish(root: Path, repo: str | None = None) -> list[Path]:
         notebook = exercises.read_notebook(lab)
         text = exercises.as_text(stamp(notebook, repo, lab.name))
         if text != lab.read_text("utf-8"):
-            lab.write_text(text, "utf-8")
+            lab.write_text(text, "utf-8", newline="\n")
             changed.append(lab)
     return changed + exercises.write(root)
 
@@ -95,5 +95,5 @@ def _write_address(pyproject: Path, repo: str) -> list[Path]:
         )
     if new == text:
         return []
-    pyproject.write_text(new, "utf-8")
+    pyproject.write_text(new, "utf-8", newline="\n")
     return [pyproject]

@@ -6,6 +6,7 @@ import re
 from functools import cache
 from pathlib import Path
 
+import nbformat
 import pytest
 from typer.testing import CliRunner
 
@@ -96,8 +97,8 @@ def test_a_copy_keeps_no_solution_and_no_output_and_its_code_compiles(name):
             assert cell["execution_count"] is None
             ast.parse(re.sub(r"^(\s*)%", r"\1pass  # %", "".join(cell["source"]), flags=re.M))
     assert whole.count("raise NotImplementedError") == exercises.as_text(lab).count("### BEGIN SOL")
-    ids = [cell["id"] for cell in made["cells"]]
-    assert len(set(ids)) == len(ids)
+    nbformat.validate(made)  # valid, and all cell ids differ
+    nbformat.validate(exercises.nbgrader_source(lab, "lab"))
 
 
 def imports_of(lab: dict) -> dict:
@@ -137,8 +138,6 @@ def test_with_the_solution_the_same_two_cells_pass(name, capsys):
 
 def test_a_copy_runs_in_jupyter_up_to_its_first_exercise(tmp_path, monkeypatch):
     nbclient = pytest.importorskip("nbclient")
-    import nbformat
-
     monkeypatch.setenv("LABKIT_DATA", str(tmp_path))
     monkeypatch.setenv("LABKIT_FULL", "0")
     name = "04_mlp_against_cnn.ipynb"  # the one that gets there first
@@ -186,8 +185,6 @@ def test_every_pair_of_marks_becomes_a_stub_and_hidden_tests_go():
 
 def test_what_stays_is_what_nbgraders_own_preprocessors_leave():
     preprocessors = pytest.importorskip("nbgrader.preprocessors")
-    import nbformat
-
     stub = "\n".join(exercises._stub("Exercise 0"))
     clear = [
         preprocessors.ClearSolutions(enforce_metadata=False, code_stub={"python": stub}),

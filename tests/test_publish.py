@@ -1,6 +1,7 @@
 """Where the project lives stands once in pyproject.toml, and is stamped into every notebook."""
 
 import json
+import tomllib
 from importlib import util
 from pathlib import Path
 
@@ -14,6 +15,16 @@ ROOT = Path(__file__).parents[1]
 PYPROJECT = (
     '[project]\nname = "x"\n\n[project.urls]\nRepository = "https://github.com/OWNER/NAME"\n'
 )
+# What Colab has; labkit is installed there with --no-deps and must do with it.
+COLAB = {
+    "torch": "2.11",
+    "torchvision": "0.26",
+    "numpy": "2.1",
+    "pandas": "2.2",
+    "matplotlib": "3.10",
+    "ipywidgets": "7.7.1",
+    "ipykernel": "6.17.1",
+}
 LAB = {
     "cells": [
         {"cell_type": "markdown", "id": "0", "metadata": {}, "source": ["# 99 · Tiny\n", "Text."]},
@@ -118,6 +129,15 @@ def test_the_cell_does_nothing_where_labkit_is_there_and_installs_where_it_is_no
     monkeypatch.setattr(util, "find_spec", lambda name: None)
     exec(source, {"calls": calls})
     assert calls == [" install --quiet --no-deps git+https://github.com/ada/labs"]
+
+
+def test_labkit_asks_for_nothing_newer_than_colab_has():
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+    wanted = project["dependencies"] + project["optional-dependencies"]["labs"]
+    bounds = dict(requirement.split(">=") for requirement in wanted)
+    for name, version in COLAB.items():
+        asked, there = ([int(n) for n in v.split(".")] for v in (bounds[name], version))
+        assert asked <= there, f"{name}>={bounds[name]}, but Colab has {version}"
 
 
 @pytest.mark.parametrize(

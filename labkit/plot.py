@@ -22,6 +22,7 @@ from torch import Tensor
 from labkit import augment, study
 from labkit.data import Split
 from labkit.plot_architecture import architecture  # noqa: F401, so that it is plot.architecture
+from labkit.plot_tuning import heat_map, reliability  # noqa: F401, in the same way
 from labkit.train import Evaluation, History
 
 COLORS = {"train": "#0072B2", "val": "#E69F00", "test": "#009E73"}

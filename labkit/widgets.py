@@ -19,6 +19,7 @@ from labkit import augment
 from labkit.data import Split
 from labkit.train import Constant, Cosine, OneCycle, Step
 from labkit.widgets_controls import Picker, Slider, tidy, word
+from labkit.widgets_explore import Explorer, explore  # noqa: F401, so that it is widgets.explore
 
 # The two losses of lab 02, in all of its pictures.
 CORRECT, DOUBLE = "#404040", "#D55E00"
@@ -319,7 +320,7 @@ def draw_ablation(
     config: the one; if it is not in `runs`, the title says that it is not recorded yet.
     """
     figure = Figure(figsize=(7.6, 3.7))
-    figure.subplots_adjust(0.09, 0.14, 0.99, 0.83, wspace=0.06)
+    figure.subplots_adjust(0.105, 0.14, 0.99, 0.83, wspace=0.06)
     left, right = figure.subplots(1, 2, sharey=True, width_ratios=(3, 2))
     ranking = sorted(runs, key=lambda other: -_level(runs[other]))
     levels = [_level(runs[other]) for other in ranking]

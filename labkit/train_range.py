@@ -1,0 +1,93 @@
+"""The learning-rate range test: `labkit.lr_range`."""
+
+import copy
+import math
+
+import pandas as pd
+import torch
+from torch import nn
+
+from labkit import train
+from labkit.data import Splits
+from labkit.train import Inputs, Recipe
+
+_SMOOTHING = 0.9
+_FAR_ABOVE = 4.0  # times the lowest loss so far, both smoothed: the rest would not be readable
+
+
+def lr_range(
+    model: nn.Module,
+    data: Splits,
+    recipe: Recipe,
+    low: float = 1e-5,
+    high: float = 1.0,
+    steps: int = 100,
+    *,
+    device: str | torch.device | None = None,
+) -> pd.DataFrame:
+    """The training loss while the learning rate grows from `low` to `high` in `steps` steps.
+
+    It grows by the same factor each step. A copy of the model is trained, with the recipe's
+    optimiser, batch size, augmentation and seed; the recipe's lr, schedule and epochs do not
+    count, and the model stays as it is.
+
+    One row a step: step (from 1), lr, loss (nats, of that step's batch before its update) and
+    smoothed (a running mean of the losses, each new one weighs a tenth). It ends early once
+    smoothed is 4 times its smallest value, or a loss is not finite; that row is left out.
+
+    Raises ValueError unless 0 < low < high and steps is 2 or more.
+
+        table = labkit.lr_range(model, data, recipe)
+        table.plot(x="lr", y="smoothed", logx=True)
+
+    Source: Smith 2017, Cyclical Learning Rates for Training Neural Networks, section 3.3; there
+    the rise is linear.
+    """
+    if not 0 < low < high < math.inf or steps < 2:
+        raise ValueError(
+            f"lr_range(low={low}, high={high}, steps={steps}): give 0 < low < high and 2 steps or "
+            "more"
+        )
+    where = train.device(device)
+    model = copy.deepcopy(model).to(where).train()
+    if recipe.channels_last:
+        model.to(memory_format=torch.channels_last)
+    with train._own_random_numbers(where):
+        rows = _climb(model, data, recipe, low, high, steps, where)
+    return pd.DataFrame(rows, columns=["step", "lr", "loss", "smoothed"])
+
+
+def _climb(model, data: Splits, recipe: Recipe, low, high, steps, where) -> list[tuple]:
+    optimizer = train._build_optimizer(model, recipe)
+    loss_function = train._cross_entropy(recipe.label_smoothing)
+    rows, average, lowest = [], 0.0, math.inf
+    for step, (x, y) in enumerate(_endless(data, recipe, where), start=1):
+        lr = low * (high / low) ** ((step - 1) / (steps - 1))
+        optimizer.param_groups[0]["lr"] = lr
+        with train._autocast(where, recipe.bf16):
+            logits = model(x)
+        loss = loss_function(logits.float(), y)
+        value = loss.item()
+        average = _SMOOTHING * average + (1 - _SMOOTHING) * value
+        smoothed = average / (1 - _SMOOTHING**step)  # the average began with 0
+        if not math.isfinite(value) or smoothed > _FAR_ABOVE * lowest:
+            break
+        lowest = min(lowest, smoothed)
+        rows.append((step, lr, value, smoothed))
+        if step == steps:
+            break
+        optimizer.zero_grad()
+        loss.backward()
+        optimizer.step()
+    return rows
+
+
+def _endless(data: Splits, recipe: Recipe, where):
+    """Training batches, epoch after epoch."""
+    train._check_split(data.train)
+    split = data.train.to(where)
+    inputs = Inputs(split, recipe, where)
+    torch.manual_seed(recipe.seed)
+    generator = torch.Generator(where).manual_seed(recipe.seed)
+    while True:
+        yield from train.batches(split, recipe, inputs, generator)

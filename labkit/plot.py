@@ -8,6 +8,7 @@ in every lab.
 
 import itertools
 import math
+import textwrap
 from collections.abc import Mapping, Sequence
 
 import matplotlib.pyplot as plt
@@ -118,8 +119,8 @@ def confusions(
                 "row and one column a class"
             )
         shown = _percent_of_rows(counts)
-        texts = np.where(shown < 0.5, "", np.char.mod("%.0f", shown))
-        _heatmap(shown, classes, ax, annot=texts, fmt="")
+        texts = np.char.mod("%.0f", shown)
+        _heatmap(shown, classes, ax, annot=np.where(texts == "0", "", texts), fmt="")
         accuracy = counts.trace() / max(counts.sum(), 1)
         ax.set_title(f"{name}: accuracy {100 * accuracy:.1f} %", fontsize=10)
         ax.label_outer()
@@ -302,6 +303,33 @@ def over_seeds(
         ax.text(1.02, row, f"{mean:.3f} ± {high - mean:.3f}", **beside)
     ax.set_yticks(range(len(results)), results)
     ax.set(title=title, xlabel="test accuracy (fraction)", ylim=(len(results) - 0.4, -0.6))
+    _tidy(ax)
+    return ax
+
+
+def effects(table: pd.DataFrame, title: str = "", ax: Axes | None = None) -> Axes:
+    """A row a claim of `labkit.study.judge`: our effect with its 95 % interval, and the reported
+    one as a diamond, in percentage points.
+
+    Full dots: the interval lies on one side of 0; hollow ones: it doesn't, or there is none.
+    """
+    if ax is None:
+        _, ax = plt.subplots(figsize=(7, 1 + 0.36 * len(table)), layout="constrained")
+    ax.axvline(0, color="0.6", linewidth=1)
+    decided = table["low"] * table["high"] > 0
+    for row, (claim, sure) in enumerate(zip(table.to_dict("records"), decided, strict=True)):
+        ax.plot([100 * claim["low"], 100 * claim["high"]], [row, row], color=PALETTE[0], lw=2)
+        face = PALETTE[0] if sure else "white"
+        ax.plot(100 * claim["effect"], row, "o", color=PALETTE[0], markerfacecolor=face)
+        ax.plot(100 * claim["reported"], row, "D", color=PALETTE[1], markersize=5)
+    names = ["\n".join(textwrap.wrap(claim, 44)) for claim in table["claim"]]
+    ax.set_yticks(range(len(table)), names, fontsize=8)
+    ax.set(title=title, xlabel="effect (percentage points)", ylim=(len(table) - 0.4, -0.6))
+    handles = [
+        ax.plot([], [], "o-", color=PALETTE[0], label="measured, 95 % interval")[0],
+        ax.plot([], [], "D", color=PALETTE[1], markersize=5, label="reported")[0],
+    ]
+    ax.figure.legend(handles=handles, loc="outside lower center", ncols=2, frameon=False)
     _tidy(ax)
     return ax
 

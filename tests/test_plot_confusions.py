@@ -10,6 +10,7 @@ CLASSES = ("shirt", "coat", "bag")
 COUNTS = {
     "MLP": np.array([[90, 60, 0], [30, 70, 0], [0, 1, 999]]),
     "CNN": np.array([[120, 30, 0], [0, 100, 0], [0, 0, 1000]]),
+    "half a percent": np.array([[199, 1, 0], [0, 1, 0], [0, 0, 1]]),
     "empty row": np.array([[1, 0, 0], [0, 0, 0], [0, 0, 1]]),
 }
 
@@ -27,6 +28,13 @@ def texts(ax):
 def test_a_row_is_in_percent_of_its_true_class_and_zeros_are_left_out():
     axes = plot.confusions(COUNTS, CLASSES)
     assert texts(axes[0, 0]) == [["60", "40", ""], ["30", "70", ""], ["", "", "100"]]
+    assert texts(axes[1, 0])[0] == ["100", "", ""]
+
+
+def test_an_odd_number_of_networks_leaves_a_place_empty():
+    axes = plot.confusions({"MLP": COUNTS["MLP"]}, CLASSES)
+    assert axes.shape == (1, 2)
+    assert not axes[0, 1].axison
 
 
 def test_each_network_has_its_name_and_its_accuracy():
@@ -35,19 +43,19 @@ def test_each_network_has_its_name_and_its_accuracy():
     assert titles == [
         "MLP: accuracy 92.7 %",
         "CNN: accuracy 97.6 %",
+        "half a percent: accuracy 99.5 %",
         "empty row: accuracy 100.0 %",
-        "",
     ]
     assert "clothes test" in axes[0, 0].figure.get_suptitle()
 
 
 def test_a_class_without_images_is_a_row_of_nothing():
     axes = plot.confusions(COUNTS, CLASSES)
-    assert texts(axes[1, 0])[1] == ["", "", ""]
+    assert texts(axes[1, 1])[1] == ["", "", ""]
 
 
 def test_the_lower_left_one_names_the_classes():
-    ax = plot.confusions({**COUNTS, "four": COUNTS["MLP"]}, CLASSES)[1, 0]
+    ax = plot.confusions(COUNTS, CLASSES)[1, 0]
     assert [label.get_text() for label in ax.get_xticklabels()] == list(CLASSES)
     assert [label.get_text() for label in ax.get_yticklabels()] == list(CLASSES)
 

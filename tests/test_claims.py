@@ -118,8 +118,31 @@ def test_the_contrast_singles_out_configurations_of_its_study(claim):
 def test_there_are_twenty_claims_or_more_each_with_a_lab_of_its_own():
     assert len(study.CLAIMS) >= 20
     assert len({claim.text for claim in study.CLAIMS}) == len(study.CLAIMS)
-    labs = {path.name[:2] for path in (Path(__file__).parents[1] / "notebooks").glob("*.ipynb")}
-    assert {claim.lab for claim in study.CLAIMS} <= labs | {"08", "09"}
+    assert {claim.lab for claim in study.CLAIMS} == set(claims.LABS)
+
+
+def test_the_page_has_a_row_a_claim_with_a_link_its_unit_and_its_verdict():
+    rows = study.judge().to_dict("records")[:4]
+    rows[0] |= {"reported": 0.97, "effect": 0.004, "low": 0.001, "high": 0.007, "level": True}
+    rows[1] |= {"reported": -0.01, "effect": -0.02, "low": math.nan, "high": math.nan}
+    rows[2] |= {"unit": "nats", "effect": 0.5, "low": 0.4, "high": 0.6, "verdict": "undecided"}
+    page = study.Page(pd.DataFrame(rows))
+    html = page._repr_html_()
+    assert html.count("<tr") == 5
+    assert f'<a href="{claims.LABS["01"]}.ipynb">01</a>' in html
+    first, second, third = repr(page).splitlines()[1:4]
+    assert "97.00" in first
+    assert "+0.10 to +0.70" in first
+    assert "-1.00" in second
+    assert " to " not in second
+    assert "+0.500 nats" in third
+    assert "? undecided" in third
+
+
+def test_the_links_of_the_page_lead_to_labs():
+    notebooks = Path(__file__).parents[1] / "notebooks"
+    there = {path.stem for path in notebooks.glob("*.ipynb")}
+    assert {name for name in claims.LABS.values() if name[:2] not in ("08", "09")} <= there
 
 
 def test_every_claim_is_judged():

@@ -140,3 +140,14 @@ def test_gradient_norms_draw_a_line_a_network_and_a_dot_a_layer():
     assert ax.get_title() == "Gradients, stripes train"
     _, given = plt.subplots()
     assert plot.gradient_norms(tables, ax=given) is given
+
+
+def test_effects_tell_decided_from_undecided_and_measured_from_reported():
+    row = {"claim": "x", "reported": 0.02, "effect": 0.01, "low": 0.005, "high": 0.015}
+    rows = [row, {**row, "low": -0.01}, {**row, "low": np.nan, "high": np.nan}]
+    ax = plot.effects(pd.DataFrame(rows), "Claims")
+    faces = [line.get_markerfacecolor() for line in ax.lines if line.get_marker() == "o"]
+    assert [face == "white" for face in faces[:3]] == [False, True, True]
+    diamonds = [line.get_xdata() for line in ax.lines if line.get_marker() == "D"]
+    assert np.concatenate(diamonds).tolist() == pytest.approx([2, 2, 2])
+    assert ax.get_title() == "Claims"

@@ -7,7 +7,7 @@ study.judge()                           # which conclusions of the reports survi
 """
 
 from labkit.study.catalogue import get, names
-from labkit.study.claims import CLAIMS, Claim, Contrast, judge
+from labkit.study.claims import CLAIMS, Claim, Contrast, Page, judge
 from labkit.study.definition import Study, by_name, grid, train_one
 from labkit.study.intervals import Difference, interval, paired_difference, wilson
 from labkit.study.tables import confusions, epochs, records, reported
@@ -17,6 +17,7 @@ __all__ = [
     "Claim",
     "Contrast",
     "Difference",
+    "Page",
     "Study",
     "by_name",
     "confusions",

@@ -84,18 +84,74 @@ class Claim:
             "high": high,
             "seeds": n,
             "verdict": _verdict(self.sign, low, high, n),
+            "unit": "nats" if "loss" in self.measured.metric else "points",
+            "level": self.reaches,
             "study": self.measured.source,
         }
 
 
 def judge(claims: tuple[Claim, ...] | None = None) -> pd.DataFrame:
     """A row a claim: lab, claim, reported (effect or level), our effect with its 95 % interval
-    over seeds, number of seeds, verdict (one of `VERDICTS`), study. Accuracies are fractions.
+    over seeds, number of seeds, verdict (one of `VERDICTS`), unit, whether it is a level, study.
+    Accuracies are fractions; "points" says that they are shown as percentage points.
 
     Of a level the effect is ours minus the reported one. "holds": the whole interval lies on the
     claimed side of 0; "does not hold": on the other; "undecided": on both.
     """
     return pd.DataFrame([claim.judge() for claim in claims or CLAIMS])
+
+
+class Page:
+    """Rows of `judge` as a reader wants them, in a notebook with a link to each claim's lab."""
+
+    def __init__(self, rows: pd.DataFrame):
+        self.rows = rows
+
+    def _table(self, lab) -> pd.DataFrame:
+        rows = [
+            {
+                "lab": lab(row["lab"]),
+                "claim": row["claim"],
+                "reported": _shown(row["reported"], row, "" if row["level"] else "+"),
+                "measured": _shown(row["effect"], row, "+"),
+                "95 % interval": " to ".join(
+                    text for text in (_shown(row[end], row, "+") for end in ("low", "high")) if text
+                ),
+                "seeds": row["seeds"],
+                "verdict": f"{_MARKS.get(row['verdict'], '')} {row['verdict']}".strip(),
+            }
+            for row in self.rows.to_dict("records")
+        ]
+        return pd.DataFrame(rows)
+
+    def _repr_html_(self) -> str:
+        table = self._table(lambda lab: f'<a href="{LABS[lab]}.ipynb">{lab}</a>')
+        return table.to_html(index=False, escape=False, justify="left")
+
+    def __repr__(self) -> str:
+        return self._table(str).to_string(index=False)
+
+
+_MARKS = {"holds": "✔", "does not hold": "✘", "undecided": "?"}
+LABS = {
+    "01": "01_numpy_network",
+    "02": "02_double_softmax",
+    "03": "03_batchnorm_and_dropout",
+    "04": "04_mlp_against_cnn",
+    "05": "05_ten_imagenet_classes",
+    "06": "06_small_cnn",
+    "07": "07_resnet18",
+    "08": "08_ablation",
+    "09": "09_hyperparameters",
+}
+
+
+def _shown(value: float, row: dict, sign: str) -> str:
+    if math.isnan(value):
+        return ""
+    if row["unit"] == "nats":
+        return f"{value:{sign}.3f} nats"
+    return f"{100 * value:{sign}.2f}"
 
 
 def _verdict(sign: int, low: float, high: float, n: int) -> str:

@@ -27,6 +27,7 @@ from labkit.checks.lab08 import (
     lab08_confused_pairs,
     lab08_paired_differences,
 )
+from labkit.checks.lab09 import lab09_calibration_error, lab09_one_cycle, lab09_temperature
 from labkit.checks.lab10 import (
     lab10_dropout_ratio,
     lab10_mystery,
@@ -65,6 +66,9 @@ __all__ = [
     "lab08_cnn_parameters",
     "lab08_paired_differences",
     "lab08_confused_pairs",
+    "lab09_one_cycle",
+    "lab09_calibration_error",
+    "lab09_temperature",
     "lab10_wants_logits",
     "lab10_dropout_ratio",
     "lab10_patient",

@@ -51,6 +51,6 @@ def test_no_percentage_is_typed_that_no_report_has(path):
 
 def test_a_stray_percentage_is_found():
     assert stray("Ours reached 93.58 % on the validation set.", "08") == ["93.58"]
-    assert stray("Ours: 1.23% and 12.3 per cent", "08") == ["1.23", "12.3"]
+    assert stray("Ours: 11.11% and 12.3 per cent", "08") == ["11.11", "12.3"]
     assert stray("The report has 94.43 %, and `99.99 %` is code.", "08") == []
     assert stray("a 95 % interval, 70 % shirts", "08") == []

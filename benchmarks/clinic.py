@@ -30,7 +30,7 @@ from labkit.models import BasicBlock
 CACHE = Path(__file__).resolve().parent.parent / "data" / "runs" / "clinic" / "bench.jsonl"
 TRAIN, VAL = 1200, 400  # images a run
 EXPECTED = ("generalisation gap", "one batch by heart")  # checks that need not run here
-FEWER = 2  # seeds for pairs of bugs and for healthy set-ups, of which there are many
+FEWER = 3  # seeds for pairs of bugs and for healthy set-ups, of which there are many
 
 # ------------------------------------------------------------------------------ network shapes
 
@@ -146,8 +146,9 @@ PAIRS = (
 
 
 def sgd_recipe(healthy: bugs.Setup) -> bugs.Setup:
-    """Momentum and a common learning rate."""
-    return bugs.replace(healthy, optimizer=bugs.sgd(0.01))
+    """Momentum, and a learning rate that is healthy for every shape: with 0.01 the linear model
+    ends on CIFAR-10 with a validation loss above that of guessing, so an alarm there is right."""
+    return bugs.replace(healthy, optimizer=bugs.sgd(0.003))
 
 
 def slow_adam(healthy: bugs.Setup) -> bugs.Setup:

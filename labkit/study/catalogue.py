@@ -245,6 +245,28 @@ fashion_ablation = Study(
     ),
 )
 
+fashion_best = Study(
+    name="fashion_best",
+    question="The ablation's best network with a recipe of ours: how far does it go?",
+    data="fashion_mnist",
+    options={"val_fraction": 0.1, "seed": 42},
+    configs=({"model": "ImprovedCNN", "batchnorm": True, "pooling": "avg"},),
+    seeds=SEEDS,
+    naming=("model",),
+    recipe=Recipe(
+        epochs=40,
+        batch_size=64,
+        optimizer="adamw",
+        lr=4e-3,
+        weight_decay=0.05,
+        schedule=OneCycle(),
+        label_smoothing=0.1,
+        augment=(Crop(2), Flip()),
+        channels_last=True,
+        bf16=True,
+    ),
+)
+
 # ------------------------------------------------------- lab 09, hyperparameters of a slim CNN
 
 _SLIM = {"limit": 6_000, "val_fraction": 0.2, "seed": 42}  # 4,800 pictures train

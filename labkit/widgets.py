@@ -1,8 +1,11 @@
-"""Sliders and dropdowns: move one, by mouse or with the arrow keys, and its picture is drawn anew.
+"""Sliders and dropdowns: move one, by mouse or with the keys, and its picture is drawn anew.
 
-It draws into a `widgets.Image` through `observe`, which looks the same in JupyterLab,
-Colab and Voila. The output carries a still picture of the first position beside the live one,
-so that a reader on GitHub, where no kernel runs, sees that instead.
+A focused slider moves with the arrow keys; a focused dropdown opens with Space, and the arrow keys
+and Enter choose (JupyterLab keeps the arrow keys of a closed one for itself).
+
+Each draws into a `widgets.Image` through `observe`, which looks the same in JupyterLab, Colab and
+Voila. The output carries a still picture of the first position beside the live one, so that a
+reader on GitHub, where no kernel runs, sees that instead.
 """
 
 from collections.abc import Mapping, Sequence

@@ -1,0 +1,131 @@
+"""Every slider of the labs in JupyterLab: by keyboard and by drag, and its picture changes."""
+
+import json
+import statistics
+from pathlib import Path
+
+import pytest
+from conftest import NOTEBOOKS, errors
+
+LIMIT = 150  # milliseconds from the key to the changed picture, in the median
+# What a lab shows: sliders (role "slider" for the keyboard) and dropdowns.
+SLIDER, DROPDOWN = ".widget-slider", ".widget-dropdown"
+# The picture under a control: in the same output, the last image of a widget.
+PICTURE = """(control) => {
+  const output = control.closest('.jp-OutputArea-output');
+  return [...output.querySelectorAll('img.widget-image, .widget-image img')].at(-1)?.src ?? '';
+}"""
+# Milliseconds from the first key or pointer event to another picture: each has an address of its
+# own. The promise is kept in the page while the control is moved.
+WATCH = """(control) => {
+  const picture = PICTURE, before = picture(control);
+  let began = null;
+  const start = () => { began ??= performance.now(); };
+  for (const event of ['keydown', 'pointerdown', 'change'])
+    control.addEventListener(event, start, {capture: true, once: true});
+  const called = performance.now();
+  window.moved = new Promise((resolve, reject) => {
+    const look = () => {
+      const now = picture(control);
+      if (now && now !== before) return resolve(performance.now() - began);
+      if (performance.now() - called > 30000) return reject(new Error('the picture stays'));
+      setTimeout(look, 2);
+    };
+    look();
+  });
+}""".replace("PICTURE", PICTURE)
+
+
+def labs_with_controls() -> list[str]:
+    """The labs whose code calls for a widget."""
+    found = []
+    for path in sorted(Path(NOTEBOOKS).glob("[0-9]*.ipynb")):
+        cells = json.loads(path.read_text())["cells"]
+        code = "".join("".join(c["source"]) for c in cells if c["cell_type"] == "code")
+        if "widgets." in code:
+            found.append(path.name[:2])
+    return found
+
+
+def moved(control, move) -> float:
+    """Milliseconds from the move to the changed picture. Raises if it stays as it is."""
+    control.evaluate(WATCH)
+    move()
+    return control.page.evaluate("() => window.moved")
+
+
+@pytest.mark.parametrize("lab", labs_with_controls())
+def test_every_control_of_a_lab_moves_its_picture(lab, open_lab, record_property):
+    page = open_lab(lab)
+    assert errors(page) == []
+    sliders, dropdowns = page.locator(SLIDER), page.locator(DROPDOWN)
+    assert sliders.count() + dropdowns.count() > 0
+    times = []
+    for i in range(sliders.count()):
+        slider = sliders.nth(i)
+        slider.scroll_into_view_if_needed()
+        assert slider.locator(".widget-label").inner_text().strip()
+        times += by_keyboard(slider)
+        by_drag(page, slider)
+    for i in range(dropdowns.count()):
+        choose_another(dropdowns.nth(i))
+    if times:
+        median = statistics.median(times)
+        print(f"\nlab {lab}: {len(times)} moves, median {median:.0f} ms to the changed picture")
+        record_property("milliseconds", median)
+    assert errors(page) == []
+
+
+def test_the_live_trainer_starts_stops_and_starts_again(open_lab):
+    page = open_lab("09")
+    train = page.get_by_role("button", name="Train this point")
+    stop = page.get_by_role("button", name="Stop after this epoch")
+    train.scroll_into_view_if_needed()
+    for _ in range(2):
+        moved(train, train.click)  # the curve has grown by an epoch
+        assert train.is_disabled()
+        stop.click()
+        page.wait_for_function("(button) => !button.disabled", arg=train.element_handle())
+        assert stop.is_disabled()
+    assert errors(page) == []
+
+
+def by_keyboard(slider) -> list[float]:
+    """Arrow keys, five moves there and back."""
+    handle = slider.locator(".noUi-handle")
+    handle.focus()
+    keys = ["ArrowRight", "ArrowLeft"] if at_the_left(handle) else ["ArrowLeft", "ArrowRight"]
+    return [moved(slider, lambda key=key: handle.press(key)) for key in keys * 2]
+
+
+def at_the_left(handle) -> bool:
+    low, value = (float(handle.get_attribute(f"aria-value{name}")) for name in ("min", "now"))
+    return value <= low
+
+
+def by_drag(page, slider) -> None:
+    """The handle to the middle of the free side."""
+    track = slider.locator(".noUi-target").bounding_box()
+    handle = slider.locator(".noUi-handle").bounding_box()
+    start = handle["x"] + handle["width"] / 2
+    share = 0.8 if start < track["x"] + track["width"] / 2 else 0.2
+    end, y = track["x"] + share * track["width"], handle["y"] + handle["height"] / 2
+
+    def drag():
+        page.mouse.move(start, y)
+        page.mouse.down()
+        page.mouse.move((start + end) / 2, y, steps=3)
+        page.mouse.move(end, y, steps=3)
+        page.mouse.up()
+
+    moved(slider, drag)
+
+
+def choose_another(dropdown) -> None:
+    """Another entry of a dropdown that is not greyed out."""
+    select = dropdown.locator("select")
+    if select.is_disabled() or select.locator("option").count() < 2:
+        return
+    chosen = select.evaluate("select => select.selectedIndex")
+    other = 1 if chosen == 0 else 0
+    moved(dropdown, lambda: select.select_option(index=other))

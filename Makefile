@@ -12,7 +12,7 @@ PIP := $(BIN)/python -m pip --disable-pip-version-check install --quiet --root-u
 WORKERS ?= 2
 ROOT := $(if $(filter 0,$(shell id -u)),--allow-root)
 
-.PHONY: help lab test test-unit test-labs run outputs exercises lint format data env clean
+.PHONY: help lab test test-unit test-labs test-browser run outputs exercises lint format data env clean
 .DEFAULT_GOAL := help
 
 help:
@@ -60,17 +60,21 @@ env: .venv/labs
 
 # ---- for authors ----
 
-test: test-unit test-labs
+test: test-unit test-labs test-browser
 
 # Two processes share two cores: one thread each, or they wait for each other.
-test-unit test-labs: export OMP_NUM_THREADS = 1
+test-unit test-labs test-browser: export OMP_NUM_THREADS = 1
 
 test-unit: .venv/dev
-	$(BIN)/pytest -n $(WORKERS) --cov=labkit --cov-report=term --cov-fail-under=90
+	$(BIN)/pytest -n $(WORKERS) --ignore=tests/browser --cov=labkit --cov-report=term --cov-fail-under=90
 
 test-labs: .venv/dev
 	$(BIN)/pytest -n $(WORKERS) --dist loadscope --nbval --nbval-current-env \
 	  --nbval-cell-timeout=300 --nbval-sanitize-with tests/nbval_sanitize.cfg notebooks/*.ipynb
+
+# Opens the labs in JupyterLab and moves their sliders; skips where there is no Chromium.
+test-browser: .venv/dev
+	$(BIN)/pytest -n $(WORKERS) tests/browser
 
 # Execute with the data of LABKIT_DATA, keep outputs and counts, drop what differs run by run.
 outputs: .venv/dev

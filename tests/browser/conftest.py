@@ -30,6 +30,18 @@ def pytest_collection_modifyitems(items):
                 item.add_marker(pytest.mark.skip(reason=reason))
 
 
+def pytest_terminal_summary(terminalreporter):
+    """How soon a picture follows its slider."""
+    reports = terminalreporter.stats.get("passed", [])
+    moves = [
+        value for report in reports for name, value in report.user_properties if name == "move"
+    ]
+    if moves:
+        terminalreporter.write_line("From a key on a slider to the changed picture, median:")
+    for line in sorted(moves):
+        terminalreporter.write_line(f"  {line}")
+
+
 @pytest.fixture(scope="session")
 def server(tmp_path_factory):
     """(folder, address, token) of a JupyterLab that serves copies: it saves what it opens."""

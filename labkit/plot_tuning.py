@@ -52,7 +52,8 @@ def heat_map(
     if there:
         i, j = np.unravel_index(np.nanargmax(means), means.shape)
         ax.add_patch(Rectangle((j, i), 1, 1, fill=False, edgecolor=_FRAME, linewidth=3))
-    ax.set(title=title, xlabel=columns, ylabel=rows)
+    ax.set(xlabel=columns, ylabel=rows)
+    ax.set_title(title, fontsize=10)
     ax.tick_params(axis="y", rotation=0)
     return ax
 

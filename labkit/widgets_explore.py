@@ -42,7 +42,7 @@ class Explorer:
     def __init__(self, study: Study, keys, data: Splits, seed: int, device):
         self.study, self.data, self.seed, self.device = study, data, seed, device
         self.keys = list(keys)
-        self.curves, self.runs = study.curves(), study.frame()
+        self.curves, self.runs = _own(study.curves(), study), _own(study.frame(), study)
         self.live: dict[tuple, History] = {}  # what was trained here, by the point's values
         self.thread: threading.Thread | None = None
         self._stop, self._drawing = threading.Event(), threading.Lock()
@@ -112,7 +112,9 @@ class Explorer:
                     label = f"{_LABELS[part]}, trained here"
                     ax.plot(frame["epoch"], frame[column], "o", color=color, label=label)
             ax.set(xlabel="epoch", xlim=(0.5, self._recipe(point).epochs + 0.5))
-            ax.xaxis.set_major_locator(MaxNLocator(integer=True, nbins=9))
+            ax.xaxis.set_major_locator(MaxNLocator(integer=True, nbins=4))
+            ax.yaxis.set_major_locator(MaxNLocator(nbins=5))
+            ax.tick_params(bottom=False, left=False)  # marks take long to draw
             tidy(ax)
         axes[0].set(ylabel="loss (nats)", ylim=self._limits)
         axes[1].set(ylabel="accuracy (fraction)", ylim=(0, 1))
@@ -126,8 +128,9 @@ class Explorer:
         runs = _at(self.runs, self.keys, point)
         if runs.empty:
             return f"{self.data.name}, {values}\nno run recorded yet"
-        best = runs["best_val_acc"].dropna()
-        lost = f", {_diverged(runs)} diverged" if _diverged(runs) else ""
+        best = _finished(runs)["best_val_acc"].dropna()
+        diverged = len(runs) - len(_finished(runs))
+        lost = f", {diverged} diverged" if diverged else ""
         count = f"{len(runs)} recorded run{'s' * (len(runs) > 1)}{lost}"
         if best.empty:
             return f"{self.study.data}, {values}\n{count}"
@@ -231,6 +234,15 @@ def _word(value) -> str:
     return value if isinstance(value, str) else f"{value:g}"
 
 
+def _own(frame: pd.DataFrame, study: Study) -> pd.DataFrame:
+    """The rows of the study's configurations: `select` leaves some out, their records stay."""
+    if frame.empty:
+        return frame
+    keys = [key for key in study.configs[0] if key in frame]
+    configs = {tuple(config.get(key) for key in keys) for config in study.configs}
+    return frame[[row in configs for row in frame[keys].itertuples(index=False, name=None)]]
+
+
 def _at(frame: pd.DataFrame, keys: list[str], point: tuple) -> pd.DataFrame:
     """The rows of a point; none of an empty frame, which has no columns."""
     for key, value in zip(keys, point, strict=True):
@@ -238,15 +250,17 @@ def _at(frame: pd.DataFrame, keys: list[str], point: tuple) -> pd.DataFrame:
     return frame
 
 
-def _diverged(runs: pd.DataFrame) -> int:
-    return int(runs["diverged"].notna().sum()) if "diverged" in runs else 0
+def _finished(runs: pd.DataFrame) -> pd.DataFrame:
+    """The runs that did not diverge: what these reached before is no result."""
+    return runs[runs["diverged"].isna()] if "diverged" in runs else runs
 
 
 def _levels(runs: pd.DataFrame, keys: list[str]) -> pd.Series:
     """The best epoch's validation accuracy of each point, on average over its runs."""
     if runs.empty:
         return pd.Series(dtype=float)
-    return runs.groupby(keys)["best_val_acc"].mean().dropna().sort_values(ascending=False)
+    levels = _finished(runs).groupby(keys)["best_val_acc"].mean()
+    return levels.dropna().sort_values(ascending=False)
 
 
 def _best_point(runs: pd.DataFrame, keys: list[str]) -> tuple | None:
@@ -273,7 +287,6 @@ def _loss_limits(curves: pd.DataFrame) -> tuple[float, float]:
 def _draw_recorded(ax, runs: pd.DataFrame, column: str, color: str, label: str) -> None:
     if runs.empty:
         return
-    for _, run in runs.groupby("seed"):
-        ax.plot(run["epoch"], run[column], color=color, linewidth=0.8, alpha=0.5)
-    mean = runs.groupby("epoch")[column].mean()
-    ax.plot(mean.index, mean, color=color, linewidth=2, label=label)
+    seeds = runs.pivot(index="epoch", columns="seed", values=column)
+    ax.plot(seeds.index, seeds, color=color, linewidth=0.8, alpha=0.5)
+    ax.plot(seeds.index, seeds.mean(axis=1), color=color, linewidth=2, label=label)

@@ -11,6 +11,7 @@ import labkit
 from labkit import study, widgets
 
 KEYS = ["lr", "width"]
+POINTS = ((0.5, 0.6), (0.8, 0.9), (1.1, 1.1))  # the best accuracies; above 1 is a diverged run
 SECONDS = 120  # far more than a test's training takes
 
 
@@ -22,8 +23,6 @@ def build(config):
 
 def record(config, seed, best, diverged=False):
     run = {"config": config, "seed": seed, "seconds": 0.2, "device": "cpu", "data": {"name": "s"}}
-    if diverged:
-        return run | {"epochs": [], "test": {}, "diverged": "The loss became nan at step 3"}
     rows = [
         {
             "epoch": epoch,
@@ -36,6 +35,8 @@ def record(config, seed, best, diverged=False):
         }
         for epoch in (1, 2)
     ]
+    if diverged:  # in the second epoch, after a good first one
+        return run | {"epochs": rows[:1], "test": {}, "diverged": "The loss became nan at step 3"}
     return run | {"epochs": rows, "test": {"accuracy": best, "loss": 1.0}}
 
 
@@ -57,9 +58,9 @@ def small(monkeypatch, tmp_path):
 def recorded(small):
     """Two points have two runs each; of a third both diverged."""
     small.folder.mkdir(parents=True)
-    for config, values in zip(small.configs, ((0.5, 0.6), (0.8, 0.9), (None, None)), strict=False):
+    for config, values in zip(small.configs, POINTS, strict=False):
         for seed, best in enumerate(values):
-            run = record(config, seed, best, diverged=best is None)
+            run = record(config, seed, best, diverged=best > 1)
             small.path(config, seed).write_text(json.dumps(run))
     return small
 
@@ -207,6 +208,7 @@ def test_the_controls_can_be_reached_by_keyboard_and_say_their_units(recorded):
 def test_one_key_is_enough_where_it_singles_out_a_point(recorded):
     explorer = widgets.explore(recorded.select({"width": 8}), ["lr"], make_splits())
     assert explorer.values == {"lr": 0.01}
+    assert "0.850 (2 recorded runs), rank 1 of 1" in title(explorer)
 
 
 def test_keys_that_do_not_single_out_a_point_are_refused(recorded):

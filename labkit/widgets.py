@@ -23,6 +23,8 @@ from labkit.data import Split
 from labkit.train import Constant, Cosine, OneCycle, Step
 from labkit.widgets_controls import Picker, Slider, tidy, word
 from labkit.widgets_explore import Explorer, explore  # noqa: F401, so that it is widgets.explore
+from labkit.widgets_noise import batch_noise  # noqa: F401, in the same way
+from labkit.widgets_shift import shift  # noqa: F401, in the same way
 
 # The two losses of lab 02, in all of its pictures.
 CORRECT, DOUBLE = "#404040", "#D55E00"
@@ -98,9 +100,9 @@ def _draw_losses(ax, scale, label, num_classes) -> None:
 def _draw_gradients(ax, scale, label, num_classes) -> None:
     logits, *losses = _losses(torch.tensor([float(scale)]), label, num_classes)
     classes = torch.arange(num_classes).numpy()
-    for loss, (_, color, _), shift in zip(losses, _KINDS, (-0.2, 0.2), strict=True):
+    for loss, (_, color, _), aside in zip(losses, _KINDS, (-0.2, 0.2), strict=True):
         (gradient,) = torch.autograd.grad(loss.sum(), logits, retain_graph=True)
-        ax.bar(classes + shift, gradient[0].numpy(), 0.4, color=color)
+        ax.bar(classes + aside, gradient[0].numpy(), 0.4, color=color)
     ax.axhline(0, color="0.3", linewidth=0.8)
     names = {0: "favourite = label"} if label == 0 else {0: "favourite", label: "label"}
     ax.set_xticks(list(names), names.values(), fontsize=9)

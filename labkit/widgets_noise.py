@@ -1,0 +1,77 @@
+"""Two sliders, dropout's rate and the batch size: how much do both layers' means jump? (lab 03)
+
+`labkit.widgets` hands it on as `widgets.batch_noise`.
+"""
+
+import ipywidgets
+import torch
+from matplotlib.figure import Figure
+
+from labkit.widgets_controls import Picker, tidy
+
+_BATCHES = 2000  # drawn for each histogram
+_SIZES = tuple(2**k for k in range(1, 10))
+_RANGE = (-1.5, 3.5)
+
+
+def batch_noise(p: float = 0.5, batch_size: int = 32) -> Picker:
+    """Sliders over dropout's p and the batch size that draw what Dropout and BatchNorm make of
+    2,000 batches of one feature: the batch's mean after dropout, and the mean that is subtracted.
+
+    p: from 0 to 0.9.  batch_size: a power of two from 2 to 512.
+    """
+    layout = {"width": "95%", "max_width": "600px"}
+    controls = {
+        "p": ipywidgets.FloatSlider(
+            value=p,
+            min=0,
+            max=0.9,
+            step=0.05,
+            description="Dropout p (probability)",
+            style={"description_width": "initial"},
+            layout=layout,
+        ),
+        "batch_size": ipywidgets.SelectionSlider(
+            value=batch_size,
+            options=_SIZES,
+            description="Batch size (images)",
+            style={"description_width": "initial"},
+            layout=layout,
+        ),
+    }
+    return Picker(draw_batch_noise, controls)
+
+
+def draw_batch_noise(p: float, batch_size: int) -> Figure:
+    """2,000 batches of a feature. Left: it is 1 everywhere, and it passes each of lab 03's three
+    dropouts in training; the batch's mean. Right: it is normal, and BatchNorm subtracts
+    the batch's mean."""
+    generator = torch.Generator().manual_seed(0)
+    kept = (torch.rand(_BATCHES, batch_size, generator=generator) >= p).float().mean(1)
+    drawn = torch.randn(_BATCHES, batch_size, generator=generator).mean(1)
+    figure = Figure(figsize=(7.6, 3.3))
+    figure.subplots_adjust(0.1, 0.16, 0.99, 0.8, wspace=0.28)
+    left, right = figure.subplots(1, 2)
+    dropouts = {
+        "inverted: mask · x / (1 - p)": (kept / (1 - p), "#009E73"),
+        "original: mask · x": (kept, "#E69F00"),
+        "the report's: mask · x · (1 - p)": (kept * (1 - p), "#D55E00"),
+    }
+    for name, (means, color) in dropouts.items():
+        _histogram(left, means, f"{name}, {means.mean():.2f} ± {means.std():.2f}", color)
+    left.axvline(1, color="0.3", linewidth=1)
+    left.set_title("Dropout of x = 1: mean of the batch", fontsize=10)
+    _histogram(right, drawn, f"0 ± {drawn.std():.2f}", "#0072B2")
+    right.axvline(0, color="0.3", linewidth=1)
+    right.set_title("BatchNorm: the mean that it subtracts", fontsize=10)
+    for ax in (left, right):
+        ax.set(xlim=_RANGE, xlabel="mean of a batch", ylabel="batches", ylim=(0, 1.45 * _BATCHES))
+        ax.legend(frameon=False, fontsize=7.5, loc="upper right")
+        tidy(ax)
+    figure.suptitle(f"p = {p:g}, batches of {batch_size}, {_BATCHES:,} of them", fontsize=10)
+    return figure
+
+
+def _histogram(ax, values: torch.Tensor, label: str, color: str) -> None:
+    counts, edges = torch.histogram(values, bins=60, range=_RANGE)
+    ax.stairs(counts.numpy(), edges.numpy(), fill=True, alpha=0.6, color=color, label=label)

@@ -28,9 +28,10 @@ def test_the_report_on_the_double_softmax_is_the_one_shown():
     shape = names["batches"][0][0][0].numel()
     names["model"].net[1] = nn.Linear(shape, 10)
     report = labkit.diagnose(names["model"], names["model"].loss, names["batches"])
-    without_time = re.compile(r"\d+ checks in [\d.]+ s")
+    # The time differs, and the rounding: 0 or 2e-07, as the first weights fall.
+    varying = re.compile(r"\d+ checks in [\d.]+ s|(?<=the loss by )(0|\de-0[6-9])$", re.M)
     expected = shown("SoftmaxRegression: 1 finding", "fix  ")
-    assert without_time.sub("", str(report)).startswith(without_time.sub("", expected))
+    assert varying.sub("", str(report)).startswith(varying.sub("", expected))
 
 
 def test_every_lab_and_every_room_is_in_the_tables():

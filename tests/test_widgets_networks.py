@@ -7,8 +7,7 @@ from torch import nn
 
 import labkit
 from labkit import widgets
-from labkit.widgets_noise import draw_batch_noise
-from labkit.widgets_shift import _moved, draw_shift
+from labkit.widgets.shift import _moved
 
 
 @pytest.fixture
@@ -39,7 +38,7 @@ def test_the_shift_slider_shows_each_networks_accuracy_at_its_position(networks,
         name: {p: labkit.evaluate(model, part) for p, part in moved.items()}
         for name, model in networks.items()
     }
-    figure = draw_shift(moved, results, -4)
+    figure = widgets.draw_shift(moved, results, -4)
     legend = [text.get_text() for text in figure.axes[-1].get_legend().get_texts()]
     accuracies = [labkit.evaluate(model, moved[-4]).accuracy for model in networks.values()]
     assert legend == [f"{n}: {a:.2f}" for n, a in zip(networks, accuracies, strict=True)]
@@ -49,7 +48,7 @@ def test_the_shift_slider_shows_each_networks_accuracy_at_its_position(networks,
 
 
 def legend(p, batch_size):
-    left, right = draw_batch_noise(p, batch_size).axes
+    left, right = widgets.draw_batch_noise(p, batch_size).axes
     texts = left.get_legend().get_texts() + right.get_legend().get_texts()
     return [text.get_text().split(", ")[-1].split(" ± ") for text in texts]
 

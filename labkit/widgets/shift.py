@@ -1,7 +1,4 @@
-"""A slider that moves the test pictures sideways, while trained networks look at them (lab 04).
-
-`labkit.widgets` hands it on as `widgets.shift`.
-"""
+"""A slider that moves the test pictures sideways, while trained networks look at them (lab 04)."""
 
 from collections.abc import Mapping
 from dataclasses import replace
@@ -13,7 +10,7 @@ from torch import nn
 
 from labkit.data import Split
 from labkit.train import evaluate
-from labkit.widgets_controls import Slider, tidy
+from labkit.widgets.controls import Slider, slider, tidy
 
 _FURTHEST, _SHOWN = 8, 6  # pixels to each side; pictures
 _COLORS = ("#CC79A7", "#D55E00", "#0072B2", "#009E73")
@@ -32,13 +29,12 @@ def shift(models: Mapping[str, nn.Module], split: Split, start: int = 0) -> Slid
         name: {pixels: evaluate(model, part) for pixels, part in moved.items()}
         for name, model in models.items()
     }
-    control = ipywidgets.IntSlider(
+    control = slider(
+        ipywidgets.IntSlider,
+        "Shift to the right (pixels)",
         value=start,
         min=-_FURTHEST,
         max=_FURTHEST,
-        description="Shift to the right (pixels)",
-        style={"description_width": "initial"},
-        layout={"width": "95%", "max_width": "600px"},
     )
     return Slider(lambda pixels: draw_shift(moved, results, pixels), control)
 

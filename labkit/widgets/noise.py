@@ -1,13 +1,10 @@
-"""Two sliders, dropout's rate and the batch size: how much do both layers' means jump? (lab 03)
-
-`labkit.widgets` hands it on as `widgets.batch_noise`.
-"""
+"""Two sliders, dropout's rate and the batch size: how much do both layers' means jump? (lab 03)"""
 
 import ipywidgets
 import torch
 from matplotlib.figure import Figure
 
-from labkit.widgets_controls import Picker, tidy
+from labkit.widgets.controls import Picker, slider, tidy
 
 _BATCHES = 2000  # drawn for each histogram
 _SIZES = tuple(2**k for k in range(1, 10))
@@ -20,23 +17,20 @@ def batch_noise(p: float = 0.5, batch_size: int = 32) -> Picker:
 
     p: from 0 to 0.9.  batch_size: a power of two from 2 to 512.
     """
-    layout = {"width": "95%", "max_width": "600px"}
     controls = {
-        "p": ipywidgets.FloatSlider(
+        "p": slider(
+            ipywidgets.FloatSlider,
+            "Dropout p (probability)",
             value=p,
             min=0,
             max=0.9,
             step=0.05,
-            description="Dropout p (probability)",
-            style={"description_width": "initial"},
-            layout=layout,
         ),
-        "batch_size": ipywidgets.SelectionSlider(
+        "batch_size": slider(
+            ipywidgets.SelectionSlider,
+            "Batch size (images)",
             value=batch_size,
             options=_SIZES,
-            description="Batch size (images)",
-            style={"description_width": "initial"},
-            layout=layout,
         ),
     }
     return Picker(draw_batch_noise, controls)

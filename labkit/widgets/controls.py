@@ -1,4 +1,4 @@
-"""The controls beside a picture, and how they are shown; `labkit.widgets` hands them on."""
+"""The controls beside a picture, and how they are shown."""
 
 import base64
 import io
@@ -6,6 +6,12 @@ from collections.abc import Callable, Mapping
 
 import ipywidgets
 from matplotlib.figure import Figure
+
+
+def slider(kind: type[ipywidgets.Widget], description: str, **options) -> ipywidgets.Widget:
+    """A slider of ipywidgets as wide as the picture, its whole description beside it."""
+    style, layout = {"description_width": "initial"}, {"width": "95%", "max_width": "600px"}
+    return kind(description=description, style=style, layout=layout, **options)
 
 
 class Slider:

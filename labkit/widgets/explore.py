@@ -1,7 +1,4 @@
-"""Sliders over a recorded grid, and a button that trains the chosen point while you watch.
-
-`labkit.widgets` hands it on as `widgets.explore`.
-"""
+"""Sliders over a recorded grid, and a button that trains the chosen point while you watch."""
 
 import threading
 from collections.abc import Mapping
@@ -17,7 +14,7 @@ from labkit import train
 from labkit.data import Splits
 from labkit.study import Study
 from labkit.train import Diverged, History
-from labkit.widgets_controls import bundle, png, tidy
+from labkit.widgets.controls import bundle, png, tidy
 
 _COLORS = {"train": "#0072B2", "val": "#E69F00"}
 _LABELS = {"train": "training", "val": "validation"}

@@ -12,7 +12,8 @@ from pathlib import Path
 
 import pytest
 
-CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser")
+NAMES = ("chromium", "chromium-browser", "google-chrome")
+CHROMIUM = next(filter(None, map(shutil.which, NAMES)), None)
 NOTEBOOKS = Path(__file__).parents[2] / "notebooks"
 SETTINGS = {
     # Cells off the screen must be in the page too, and no news may lie over it.

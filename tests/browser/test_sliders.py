@@ -5,7 +5,8 @@ import statistics
 from pathlib import Path
 
 import pytest
-from conftest import NOTEBOOKS, errors
+
+from browser.conftest import NOTEBOOKS, errors
 
 # What a lab shows: sliders (role "slider" for the keyboard) and dropdowns.
 SLIDER, DROPDOWN = ".widget-slider", ".widget-dropdown"

@@ -15,6 +15,7 @@ Finished runs are kept in a file, one JSON object a line: a second call does wha
 
 import argparse
 import collections
+import copy
 import json
 import math
 import time
@@ -30,7 +31,6 @@ from labkit.models import BasicBlock
 CACHE = Path(__file__).resolve().parent.parent / "data" / "runs" / "clinic" / "bench.jsonl"
 TRAIN, VAL = 1200, 400  # images a run
 EXPECTED = ("generalisation gap", "one batch by heart")  # checks that need not run here
-FEWER = 3  # seeds for pairs of bugs and for healthy set-ups, of which there are many
 
 # ------------------------------------------------------------------------------ network shapes
 
@@ -146,9 +146,20 @@ PAIRS = (
 
 
 def sgd_recipe(healthy: bugs.Setup) -> bugs.Setup:
-    """Momentum, and a learning rate that is healthy for every shape: with 0.01 the linear model
-    ends on CIFAR-10 with a validation loss above that of guessing, so an alarm there is right."""
-    return bugs.replace(healthy, optimizer=bugs.sgd(0.003))
+    """Momentum, and a learning rate that somebody has tuned: of four the one with the best
+    validation accuracy after five epochs. No single rate is healthy for every shape."""
+
+    def accuracy(lr: float) -> float:
+        model = copy.deepcopy(healthy.model)
+        optimizer = bugs.sgd(lr)(model)
+        for _ in range(5):
+            healthy.train(model, healthy.loss, optimizer, healthy.data)
+        return healthy.evaluate(model, healthy.val)
+
+    state = torch.get_rng_state()
+    best = max((0.001, 0.003, 0.01, 0.03), key=accuracy)
+    torch.set_rng_state(state)
+    return bugs.replace(healthy, optimizer=bugs.sgd(best))
 
 
 def slow_adam(healthy: bugs.Setup) -> bugs.Setup:
@@ -169,9 +180,8 @@ def all_runs(seeds: int) -> list[dict]:
             for shape in SHAPES:
                 common = {"data": data, "shape": shape, "seed": seed}
                 runs += [{**common, "bugs": [name]} for name in bugs.CATALOGUE]
-                if seed < FEWER:
-                    runs += [{**common, "bugs": list(pair)} for pair in PAIRS]
-                    runs += [{**common, "bugs": [], "variant": name} for name in HEALTHY]
+                runs += [{**common, "bugs": list(pair)} for pair in PAIRS]
+                runs += [{**common, "bugs": [], "variant": name} for name in HEALTHY]
     return runs
 
 
@@ -367,7 +377,7 @@ def _confusion(runs: list[dict]) -> None:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--seeds", type=int, default=5)
+    parser.add_argument("--seeds", type=int, default=3)
     parser.add_argument("--part", choices=("tuned", "other shapes", "other data"))
     parser.add_argument("--cache", type=Path, default=CACHE)
     parser.add_argument("--table", action="store_true", help="only print what is there")

@@ -18,7 +18,7 @@ import torch
 import labkit
 from labkit import study
 
-ROUNDS, RUNS, CORES = 3, 8, 2
+ROUNDS, RUNS, CORES, SLIM = 3, 8, 2, (8, 16, 32)
 
 
 def make_study(folder: Path) -> study.Study:
@@ -36,8 +36,10 @@ def make_study(folder: Path) -> study.Study:
         name="benchmark",
         question="How much faster are two workers?",
         data=str(path),
-        configs=study.grid(model="SimpleCNN", in_channels=shape[0], image_size=shape[1]),
-        recipe=labkit.Recipe(epochs=2, batch_size=64, channels_last=True),
+        configs=study.grid(
+            model="SimpleCNN", channels=[SLIM], in_channels=shape[0], image_size=shape[1]
+        ),
+        recipe=labkit.Recipe(epochs=8, batch_size=64, channels_last=True),
         seeds=range(RUNS),
     )
 

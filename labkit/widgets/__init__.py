@@ -12,13 +12,15 @@ from labkit.widgets.ablation import ablation, draw_ablation
 from labkit.widgets.controls import Picker, Slider
 from labkit.widgets.descent import draw_gradient_descent, gradient_descent
 from labkit.widgets.explore import Explorer, explore
-from labkit.widgets.losses import draw_logit_scale, logit_scale
+from labkit.widgets.losses import CORRECT, DOUBLE, draw_logit_scale, logit_scale
 from labkit.widgets.noise import batch_noise, draw_batch_noise
 from labkit.widgets.schedules import draw_schedules, schedules
 from labkit.widgets.shift import draw_shift, shift
 from labkit.widgets.strength import augmentation, draw_augmentation
 
 __all__ = [
+    "CORRECT",
+    "DOUBLE",
     "Explorer",
     "Picker",
     "Slider",

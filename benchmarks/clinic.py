@@ -7,7 +7,8 @@ all of CIFAR-10, are reported apart.
 
 One rule came after a look at the other shapes: a low learning rate is not held against a model
 that is partly frozen. Before it, `frozen_backbone` raised false alarms there; they are gone from
-the record, but were not predicted.
+the record, but were not predicted. So did the healthy SGD set-up's learning rate: with one rate for
+all shapes the alarms on some of them were right, and now each shape has a tuned one.
 
 Finished runs are kept in a file, one JSON object a line: a second call does what is missing, and
 `--table` only prints. Quick look: `--seeds 1 --part tuned`.

@@ -99,14 +99,14 @@ def run_study(
 def show_study(name: _Name, seeds: _Seeds = None, only: _Only = None) -> None:
     """The recorded runs: a line a configuration, with the mean over seeds and its interval."""
     chosen = _select(name, seeds, only)
-    wanted = {chosen.label(config, seed): (config, seed) for config, seed in chosen.runs()}
+    total = len(chosen.runs())
     frame = chosen.frame()
     if frame.empty:
         typer.echo(f"{name}: no run recorded yet; labkit study run {name}")
         return
     for config in chosen.configs:
         typer.echo(_result(chosen, config, frame))
-    typer.echo(f"{len(wanted) - len(chosen.missing())} of {len(wanted)} runs recorded")
+    typer.echo(f"{total - len(chosen.missing())} of {total} runs recorded")
 
 
 copies = typer.Typer(

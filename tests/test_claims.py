@@ -109,7 +109,7 @@ def test_the_contrast_singles_out_configurations_of_its_study(claim):
     sides = [claim.measured.base]
     if claim.measured.change is not None:
         sides.append({**claim.measured.base, **claim.measured.change})
-    counts = [len(claims._where(configs, side)) for side in sides]
+    counts = [len(tables.where(configs, side)) for side in sides]
     assert min(counts) == max(counts) >= 1
     if not claim.measured.over:
         assert counts[0] == 1

@@ -46,9 +46,9 @@ class Contrast:
     def _effects(self, frame: pd.DataFrame) -> pd.Series:
         keys = ["seed", *self.over]
         frame = frame.assign(value=frame.eval(self.metric) * self.unit)
-        values = _where(frame, self.base).groupby(keys, dropna=False)["value"].mean()
+        values = tables.where(frame, self.base).groupby(keys, dropna=False)["value"].mean()
         if self.change is not None:
-            after = _where(frame, {**self.base, **self.change})
+            after = tables.where(frame, {**self.base, **self.change})
             values = after.groupby(keys, dropna=False)["value"].mean() - values
         return values.dropna().groupby("seed").mean()
 
@@ -166,12 +166,6 @@ def _verdict(sign: int, low: float, high: float, n: int) -> str:
     if low < 0 < high:
         return "undecided"
     return "holds" if (low + high) * sign > 0 else "does not hold"
-
-
-def _where(frame: pd.DataFrame, chosen: Mapping) -> pd.DataFrame:
-    for key, value in chosen.items():
-        frame = frame[frame[key].isin(value if isinstance(value, list) else [value])]
-    return frame
 
 
 # ------------------------------------------------------------------------------- the claims

@@ -225,11 +225,10 @@ def _key(config: Mapping, seed: int) -> str:
 
 def _one(frame: pd.DataFrame, chosen: Mapping, name: str) -> pd.DataFrame:
     """The rows of one configuration, a row a seed."""
-    rows = frame
-    for key, value in chosen.items():
+    for key in chosen:
         if key not in frame:
             raise ValueError(f"{name} has no column {key!r}; it has {', '.join(frame.columns)}")
-        rows = rows[rows[key] == value]
+    rows = tables.where(frame, chosen)
     if rows.empty or rows["seed"].duplicated().any():
         count = "no recorded run" if rows.empty else "several configurations"
         raise ValueError(f"{dict(chosen)} means {count} of {name}: name exactly one configuration")

@@ -1,6 +1,7 @@
 """Tables: what the original reports claim, and the runs that we recorded."""
 
 import json
+from collections.abc import Mapping
 from pathlib import Path
 
 import pandas as pd
@@ -68,6 +69,13 @@ def runs_in(place: Path) -> list[dict]:
     """The runs recorded in a folder, as their files hold them. Raises ValueError for a file that
     holds none."""
     return [_read(path) for path in sorted(place.glob("*.json"))]
+
+
+def where(frame: pd.DataFrame, chosen: Mapping) -> pd.DataFrame:
+    """The rows of a table whose columns have the chosen values."""
+    for key, value in chosen.items():
+        frame = frame[frame[key] == value]
+    return frame
 
 
 def _row(run: dict) -> dict:

@@ -45,10 +45,17 @@ class Crop:
         n, channels, height, width = images.shape
         room = torch.full((n,), 2 * self.padding, device=images.device)
         top, left = (_offsets(room, images, generator) for _ in range(2))
-        padded = F.pad(images, [self.padding] * 4)
-        row = _range(height, images)[:, None] + top[:, None, None]
-        column = _range(width, images) + left[:, None, None]
-        return _take(padded, row * padded.shape[3] + column)
+        # In one row of memory an image's crop is a window that starts at its first pixel and runs
+        # over the ends of the padded rows: whole pieces are copied, not pixels. The margins' rest
+        # is then cut off; the lowest window needs one row more.
+        padded = F.pad(images, (*[self.padding] * 3, self.padding + 1)).contiguous()
+        rows, columns = padded.shape[2:]
+        length = height * columns
+        windows = padded.as_strided((padded.numel() - length + 1, length), (1, 1))
+        plane = torch.arange(n * channels, device=images.device).view(n, channels) * rows * columns
+        start = plane + (top * columns + left)[:, None]
+        cut = windows.index_select(0, start.flatten()).view(n, channels, height, columns)
+        return cut[..., :width].contiguous()
 
 
 @dataclass(frozen=True)
@@ -62,7 +69,8 @@ class Flip:
 
     def __call__(self, images: Tensor, generator: Generator) -> Tensor:
         chosen = _uniform(len(images), 0, 1, images, generator) < self.p
-        return torch.where(chosen[:, None, None, None], images.flip(-1), images)
+        both = torch.cat((images, images.flip(-1)))
+        return both.index_select(0, _range(len(images), images) + len(images) * chosen)
 
 
 @dataclass(frozen=True)

@@ -11,7 +11,7 @@ import os
 import platform
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from dataclasses import asdict, dataclass, field, fields, replace
 from pathlib import Path
 
@@ -331,7 +331,7 @@ class Inputs:
         )
 
     def __call__(self, images: Tensor) -> Tensor:
-        floats = images.float() * self.scale + self.shift
+        floats = images.to(torch.float32, copy=True).mul_(self.scale).add_(self.shift)
         return floats.contiguous(memory_format=self.memory_format)
 
 
@@ -340,15 +340,20 @@ def batches(
 ) -> Iterator[tuple[Tensor, Tensor]]:
     """One epoch of shuffled, augmented, normalised training batches (x, y).
 
+    Small images are prepared for several batches at once, as many as fit into a CPU's cache.
     A last batch of a single image is left out: BatchNorm can't be trained on it.
     """
     order = torch.randperm(len(split), generator=generator, device=split.images.device)
-    for start in range(
-        0, _steps(len(split), recipe.batch_size) * recipe.batch_size, recipe.batch_size
-    ):
-        chosen = order[start : start + recipe.batch_size]
-        images = augment.apply(recipe.augment, split.images[chosen], generator)
-        yield inputs(images), split.labels[chosen]
+    order = order[: _steps(len(split), recipe.batch_size) * recipe.batch_size]
+    together = max(1, _PREPARED // (recipe.batch_size * split.images[0].numel()))
+    for chosen in order.split(together * recipe.batch_size):
+        images = augment.apply(recipe.augment, split.images.index_select(0, chosen), generator)
+        labels = split.labels.index_select(0, chosen)
+        parts = (inputs(images), labels)
+        yield from zip(*(part.split(recipe.batch_size) for part in parts), strict=True)
+
+
+_PREPARED = 2**20  # pixels
 
 
 def _steps(images: int, batch_size: int) -> int:
@@ -448,7 +453,7 @@ def _check_logits(logits: Tensor, split: Split) -> None:
 
 
 def _autocast(where: torch.device, bf16: bool):
-    return torch.autocast(where.type, dtype=torch.bfloat16, enabled=bf16)
+    return torch.autocast(where.type, dtype=torch.bfloat16) if bf16 else nullcontext()
 
 
 def evaluate(
@@ -589,15 +594,13 @@ def _train_epoch(run: "_Run", train: Split, loss_function, bar: "_Bar") -> dict:
     model, recipe, where = run.model, run.recipe, run.where
     epoch = len(run.history.rows) + 1
     generator = run.seed_epoch(epoch)
-    losses = torch.zeros(run.steps, device=where)
-    hits = torch.zeros((), dtype=torch.long, device=where)
-    sizes = []
+    losses, predictions, labels = [], [], []
 
     model.train()
-    for step, (x, y) in enumerate(batches(train, recipe, run.inputs, generator)):
+    for x, y in batches(train, recipe, run.inputs, generator):
         with _autocast(where, recipe.bf16):
             logits = model(x)
-        if step == 0:
+        if not losses:
             _check_logits(logits, train)
         loss = loss_function(logits.float(), y)
         run.optimizer.zero_grad()
@@ -606,13 +609,13 @@ def _train_epoch(run: "_Run", train: Split, loss_function, bar: "_Bar") -> dict:
         lr = run.optimizer.param_groups[0]["lr"]
         if not isinstance(run.scheduler, lr_scheduler.ReduceLROnPlateau):
             run.scheduler.step()
-        losses[step] = loss.detach()
-        hits += (logits.detach().argmax(1) == y).sum()
-        sizes.append(len(y))
+        losses.append(loss.detach())
+        predictions.append(logits.detach().argmax(1))
+        labels.append(y)
         bar.step()
 
     # The only place in the epoch that waits for the device.
-    losses = losses.cpu()
+    losses = torch.stack(losses).cpu()
     if not losses.isfinite().all():
         bad = int((~losses.isfinite()).nonzero()[0])
         raise Diverged(
@@ -621,7 +624,8 @@ def _train_epoch(run: "_Run", train: Split, loss_function, bar: "_Bar") -> dict:
             "and check the inputs' scale",
             run.history,
         )
-    sizes = torch.tensor(sizes, dtype=torch.float64)
+    sizes = torch.tensor([len(y) for y in labels], dtype=torch.float64)
+    hits = (torch.cat(predictions) == torch.cat(labels)).sum()
     return {
         "epoch": epoch,
         "train_loss": ((losses.double() * sizes).sum() / sizes.sum()).item(),

@@ -34,6 +34,23 @@ def test_shape_dtype_and_input_stay_and_a_seed_repeats_the_draws(transform, dtyp
 
 
 @pytest.mark.parametrize("transform", ALL, ids=lambda t: type(t).__name__)
+def test_how_the_images_lie_in_memory_does_not_matter(transform):
+    images = torch.randint(1, 256, (8, 3, 20, 36), generator=torch.Generator().manual_seed(1))
+    expected = draw(transform, images)
+    strided = torch.stack((images, images), dim=-1)[..., 0]
+    for other in (images.to(memory_format=torch.channels_last), strided):
+        assert torch.equal(draw(transform, other), expected)
+
+
+def test_crop_cuts_each_image_out_of_its_padded_self():
+    images = torch.randint(1, 256, (200, 2, 6, 9), generator=torch.Generator().manual_seed(1))
+    for image, cut in zip(images, draw(Crop(padding=3), images), strict=True):
+        padded = torch.nn.functional.pad(image, [3] * 4)
+        windows = padded.unfold(1, 6, 1).unfold(2, 9, 1).permute(1, 2, 0, 3, 4).flatten(0, 1)
+        assert (windows == cut).flatten(1).all(1).any()
+
+
+@pytest.mark.parametrize("transform", ALL, ids=lambda t: type(t).__name__)
 def test_each_image_has_its_own_draw(transform):
     one = torch.randint(1, 256, (3, 32, 32), generator=torch.Generator().manual_seed(1))
     changed = draw(transform, one.to(torch.uint8).repeat(64, 1, 1, 1))

@@ -7,6 +7,7 @@ import multiprocessing
 import random
 import signal
 import time
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -92,6 +93,26 @@ def test_an_epoch_shows_every_image_once_and_normalises_it(stripes):
     expected = (stripes.train.images.float() / 255 - 0.3) / 0.2
     order = lambda rows: rows.flatten(1).double().sum(1).sort().values  # noqa: E731
     assert torch.allclose(order(x), order(expected), atol=1e-3)
+
+
+@pytest.mark.parametrize("pixels", [1, 64 * 50, 64 * 120])
+def test_how_many_batches_are_prepared_at_once_does_not_change_them(stripes, monkeypatch, pixels):
+    recipe = labkit.Recipe(batch_size=50)
+    inputs = Inputs(stripes.train, recipe, torch.device("cpu"))
+    usual = list(batches(stripes.train, recipe, inputs, torch.Generator().manual_seed(0)))
+    monkeypatch.setattr(train, "_PREPARED", pixels)
+    other = list(batches(stripes.train, recipe, inputs, torch.Generator().manual_seed(0)))
+    assert len(usual) == len(other)
+    for (x, y), (other_x, other_y) in zip(usual, other, strict=True):
+        assert torch.equal(x, other_x)
+        assert torch.equal(y, other_y)
+
+
+def test_images_that_are_floats_already_stay_as_they_are(stripes):
+    floats = replace(stripes.train, images=stripes.train.images.float())
+    before = floats.images.clone()
+    Inputs(floats, labkit.Recipe(), torch.device("cpu"))(floats.images)
+    assert torch.equal(floats.images, before)
 
 
 def test_normalize_none_only_scales_to_the_unit_interval(stripes):

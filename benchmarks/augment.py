@@ -1,14 +1,19 @@
-"""Augmentation of whole batches beside torchvision's image by image: python benchmarks/augment.py
+"""Augmentation of whole batches beside what people use: python benchmarks/augment.py
 
-Both crop, flip, rotate and normalise 32 x 32 colour images, drawn by code: pixels do not matter
-here. torchvision works as its documentation shows it, on PIL images one after another. One
-process, one thread; the two take turns, and the numbers are medians over rounds.
+All crop, flip, rotate and normalise 32 x 32 colour images, drawn by code: pixels do not matter
+here. torchvision works as its documentation shows it, both its first transforms and the second, on
+PIL images one after another; kornia works on whole batches of floats, as labkit does on bytes. One
+process, one thread; they take turns, and the numbers are medians over rounds.
+
+kornia is left out where it is not installed: pip install kornia
 """
 
 import argparse
 import platform
 import statistics
 import time
+from importlib import import_module
+from types import ModuleType
 
 import torch
 
@@ -17,14 +22,11 @@ from labkit import augment
 from labkit.data import import_torchvision
 
 import_torchvision()
+from torchvision import transforms as v1  # noqa: E402
 from torchvision.transforms import v2  # noqa: E402
 
 ROWS = [("crop",), ("flip",), ("rotation",), ("crop", "flip"), ("crop", "flip", "rotation")]
-THEIRS = {
-    "crop": v2.RandomCrop(32, padding=4),
-    "flip": v2.RandomHorizontalFlip(),
-    "rotation": v2.RandomRotation(15),
-}
+MEAN, STD = (0.5,) * 3, (0.25,) * 3
 
 
 def batched(images: torch.Tensor, names: tuple[str, ...], inputs, generator) -> None:
@@ -34,18 +36,34 @@ def batched(images: torch.Tensor, names: tuple[str, ...], inputs, generator) -> 
         inputs(augment.apply(transforms, batch, generator))
 
 
-def one_by_one(pictures: list, names: tuple[str, ...]) -> None:
+def one_by_one(pictures: list, names: tuple[str, ...], module: ModuleType) -> None:
     """torchvision: PIL image to augmented, normalised tensor, then a batch of them."""
-    transform = v2.Compose(
-        [
-            *(THEIRS[name] for name in names),
-            v2.ToImage(),
-            v2.ToDtype(torch.float32, scale=True),
-            v2.Normalize((0.5,) * 3, (0.25,) * 3),
-        ]
-    )
+    theirs = {
+        "crop": module.RandomCrop(32, padding=4),
+        "flip": module.RandomHorizontalFlip(),
+        "rotation": module.RandomRotation(15),
+    }
+    if module is v1:
+        to_tensor = [v1.ToTensor()]
+    else:
+        to_tensor = [v2.ToImage(), v2.ToDtype(torch.float32, scale=True)]
+    steps = [*(theirs[name] for name in names), *to_tensor, module.Normalize(MEAN, STD)]
+    transform = module.Compose(steps)
     for start in range(0, len(pictures), 128):
         torch.stack([transform(picture) for picture in pictures[start : start + 128]])
+
+
+def with_kornia(images: torch.Tensor, names: tuple[str, ...], kornia: ModuleType) -> None:
+    """kornia: batches of 128, as floats in [0, 1]."""
+    theirs = {
+        "crop": kornia.RandomCrop((32, 32), padding=4),
+        "flip": kornia.RandomHorizontalFlip(),
+        "rotation": kornia.RandomRotation(15.0, resample="nearest"),
+    }
+    normalize = kornia.Normalize(torch.tensor(MEAN), torch.tensor(STD))
+    transform = kornia.AugmentationSequential(*(theirs[name] for name in names), normalize)
+    for batch in images.split(128):
+        transform(batch.float() / 255)
 
 
 def seconds(function, *arguments) -> float:
@@ -64,26 +82,29 @@ def main() -> None:
     pictures = [v2.functional.to_pil_image(image) for image in split.images]
     inputs = labkit.train.Inputs(split, labkit.Recipe(), torch.device("cpu"))
     generator = torch.Generator().manual_seed(0)
+    contenders = {
+        "labkit": lambda names: batched(split.images, names, inputs, generator),
+        "torchvision v1": lambda names: one_by_one(pictures, names, v1),
+        "torchvision v2": lambda names: one_by_one(pictures, names, v2),
+    }
+    try:
+        kornia = import_module("kornia.augmentation")
+        contenders["kornia"] = lambda names: with_kornia(split.images, names, kornia)
+    except ImportError:
+        print("kornia is not installed: left out")
     print(
         f"Images per second, median of {arguments.rounds} interleaved rounds, one thread\n"
         f"torch {torch.__version__}, torchvision {import_torchvision().__version__}, "
         f"Python {platform.python_version()}, {platform.machine()}\n"
     )
-    print(f"{'augmentation':<24} {'labkit':>10} {'torchvision':>12} {'ratio':>6}")
+    print(f"{'augmentation':<24}" + "".join(f"{name:>16}" for name in contenders))
     for names in ROWS:
         rounds = [
-            (
-                seconds(batched, split.images, names, inputs, generator),
-                seconds(one_by_one, pictures, names),
-            )
+            [seconds(contender, names) for contender in contenders.values()]
             for _ in range(arguments.rounds)
         ]
-        ours, theirs = map(statistics.median, zip(*rounds, strict=True))
-        rate = len(split)
-        print(
-            f"{' + '.join(names):<24} {rate / ours:10,.0f} {rate / theirs:12,.0f} "
-            f"{theirs / ours:6.1f}"
-        )
+        rates = [len(split) / statistics.median(times) for times in zip(*rounds, strict=True)]
+        print(f"{' + '.join(names):<24}" + "".join(f"{rate:16,.0f}" for rate in rates))
 
 
 if __name__ == "__main__":

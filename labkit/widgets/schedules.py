@@ -25,7 +25,7 @@ def draw_schedules(epochs: int, lr: float = 0.01) -> Figure:
     figure = Figure(figsize=(7.2, 3.4))
     figure.subplots_adjust(0.1, 0.16, 0.98, 0.9)
     ax = figure.subplots()
-    steps = 10  # an epoch: fine enough to look smooth
+    steps = max(4, 240 // epochs)  # an epoch: fine enough to look smooth, few enough to be quick
     shown = {
         "constant": Constant(),
         "step: half, every 10 epochs": Step(every=10, factor=0.5),

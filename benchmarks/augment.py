@@ -5,7 +5,7 @@ here. torchvision works as its documentation shows it, both its first transforms
 PIL images one after another; kornia works on whole batches of floats, as labkit does on bytes. One
 process, one thread; they take turns, and the numbers are medians over rounds.
 
-kornia is left out where it is not installed: pip install kornia
+kornia is left out where it is not installed: pip install -c constraints.txt -e '.[bench]'
 """
 
 import argparse

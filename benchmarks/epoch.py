@@ -7,7 +7,8 @@ the two loaders. All train the same network with Adam on the same drawn pixels (
 here); what is timed is the second epoch, and the contenders take turns. The loaders get fewer
 images, so that each takes a second or more; images per second is what is compared.
 
-Contenders that are not installed are left out: pip install lightning fastai, and d2l as in lab 02.
+Contenders that are not installed are left out: pip install -c constraints.txt -e '.[bench]', and
+d2l as in lab 02.
 """
 
 import argparse

@@ -64,6 +64,16 @@ def test_a_study_runs_what_is_missing_and_nothing_twice(tmp_path, capsys):
     assert changed == ["hidden4_seed1.json"]
 
 
+def test_the_tables_of_a_selection_hold_the_selection_alone(tmp_path):
+    tiny = make_study(tmp_path)
+    tiny.run(progress=False)
+    chosen = tiny.select({"hidden": "8"}, seeds=[1])
+    assert len(tiny.frame()) == 4
+    assert chosen.frame()[["hidden", "seed"]].to_numpy().tolist() == [[8, 1]]
+    curves = chosen.curves()[["hidden", "seed", "epoch"]]
+    assert curves.to_numpy().tolist() == [[8, 1, 1], [8, 1, 2]]
+
+
 def test_two_workers_give_the_numbers_of_one(tmp_path):
     one, two = make_study(tmp_path), replace(make_study(tmp_path), folder=tmp_path / "two")
     one.run(progress=False)

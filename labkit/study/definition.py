@@ -93,8 +93,14 @@ class Study:
 
     def missing(self) -> list[tuple[dict, int]]:
         """The runs that no file records yet."""
-        there = {_key(run["config"], run["seed"]) for run in tables.runs_in(self.folder)}
+        there = {_key(run["config"], run["seed"]) for run in self.recorded()}
         return [run for run in self.runs() if _key(*run) not in there]
+
+    def recorded(self) -> list[dict]:
+        """The runs that a file records, as the files hold them; none that `select` left out."""
+        mine = {_key(*run) for run in self.runs()}
+        runs = tables.runs_in(self.folder)
+        return [run for run in runs if _key(run["config"], run["seed"]) in mine]
 
     def run(self, workers: int = 1, **options) -> pd.DataFrame:
         """Run what is missing, in `workers` processes; return `frame()`. See `running.run`."""
@@ -105,11 +111,11 @@ class Study:
 
     def frame(self) -> pd.DataFrame:
         """The recorded runs, one row each; columns as in `study.records`."""
-        return tables.records_in(self.folder)
+        return tables.one_row_each(self.recorded())
 
     def curves(self) -> pd.DataFrame:
         """The recorded curves, one row an epoch of a run."""
-        return tables.epochs_in(self.folder)
+        return tables.one_row_an_epoch(self.recorded())
 
     def paired(self, a: Mapping, b: Mapping, metric: str = "test_accuracy") -> Difference:
         """`metric` of `a` minus that of `b`, seed by seed, with a 95 % interval.

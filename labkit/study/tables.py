@@ -35,12 +35,12 @@ def records(name: str) -> pd.DataFrame:
 
     Empty when no run is recorded yet. Longer tables (one row an epoch): `epochs`.
     """
-    return records_in(folder("runs") / name)
+    return one_row_each(runs_in(folder("runs") / name))
 
 
 def epochs(name: str) -> pd.DataFrame:
     """The recorded curves of a study, one row an epoch of a run, with its configuration."""
-    return epochs_in(folder("runs") / name)
+    return one_row_an_epoch(runs_in(folder("runs") / name))
 
 
 def confusions(name: str) -> list[tuple[dict, int, list[list[int]]]]:
@@ -50,18 +50,14 @@ def confusions(name: str) -> list[tuple[dict, int, list[list[int]]]]:
     return [(run["config"], run["seed"], run["confusion"]) for run in runs if "confusion" in run]
 
 
-def records_in(place: Path) -> pd.DataFrame:
-    """`records` of the files in a folder."""
-    return pd.DataFrame([_row(run) for run in runs_in(place)])
+def one_row_each(runs: list[dict]) -> pd.DataFrame:
+    """`records` of the runs given."""
+    return pd.DataFrame([_row(run) for run in runs])
 
 
-def epochs_in(place: Path) -> pd.DataFrame:
-    """`epochs` of the files in a folder."""
-    rows = [
-        {**row, **run["config"], "seed": run["seed"]}
-        for run in runs_in(place)
-        for row in run["epochs"]
-    ]
+def one_row_an_epoch(runs: list[dict]) -> pd.DataFrame:
+    """`epochs` of the runs given."""
+    rows = [{**row, **run["config"], "seed": run["seed"]} for run in runs for row in run["epochs"]]
     return pd.DataFrame(rows)
 
 

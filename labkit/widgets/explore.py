@@ -39,7 +39,7 @@ class Explorer:
     def __init__(self, study: Study, keys, data: Splits, seed: int, device):
         self.study, self.data, self.seed, self.device = study, data, seed, device
         self.keys = list(keys)
-        self.curves, self.runs = _own(study.curves(), study), _own(study.frame(), study)
+        self.curves, self.runs = study.curves(), study.frame()
         self.live: dict[tuple, History] = {}  # what was trained here, by the point's values
         self.thread: threading.Thread | None = None
         self._stop, self._drawing = threading.Event(), threading.Lock()
@@ -229,15 +229,6 @@ def _button(description: str, icon: str) -> ipywidgets.Button:
 
 def _word(value) -> str:
     return value if isinstance(value, str) else f"{value:g}"
-
-
-def _own(frame: pd.DataFrame, study: Study) -> pd.DataFrame:
-    """The rows of the study's configurations: `select` leaves some out, their records stay."""
-    if frame.empty:
-        return frame
-    keys = [key for key in study.configs[0] if key in frame]
-    configs = {tuple(config.get(key) for key in keys) for config in study.configs}
-    return frame[[row in configs for row in frame[keys].itertuples(index=False, name=None)]]
 
 
 def _at(frame: pd.DataFrame, keys: list[str], point: tuple) -> pd.DataFrame:

@@ -49,9 +49,9 @@ class Case:
 GRAY, COLOUR = (1, 28, 28), (3, 32, 32)
 CASES = {
     "SoftmaxRegression": Case(models.SoftmaxRegression, GRAY, 60_000, 6_000),
-    "MLP": Case(models.MLP, COLOUR, 15_000, 4_000),
-    "ImprovedCNN": Case(models.ImprovedCNN, GRAY, 15_000, 6_000),
-    "SimpleCNN": Case(models.SimpleCNN, COLOUR, 5_000, 4_000),
+    "MLP": Case(models.MLP, COLOUR, 8_000, 4_000),
+    "ImprovedCNN": Case(models.ImprovedCNN, GRAY, 8_000, 6_000),
+    "SimpleCNN": Case(models.SimpleCNN, COLOUR, 4_000, 4_000),
     "ResNet18": Case(models.ResNet18, COLOUR, 256, 256),
 }
 

@@ -162,8 +162,9 @@ class Explorer:
         except Exception as error:  # nobody sees a thread's traceback
             self.status.value = f"Failed: {type(error).__name__}: {error}"
         finally:
-            self.train_button.disabled, self.stop_button.disabled = False, True
             self._redraw()
+            self.stop_button.disabled = True
+            self.train_button.disabled = False  # the last: who sees it finds the rest done
 
     def _fit(self, point: tuple) -> str:
         config = self._config(point)

@@ -75,16 +75,19 @@ def test_every_control_of_a_lab_moves_its_picture(lab, open_lab, record_property
 
 
 def test_the_live_trainer_starts_stops_and_starts_again(open_lab):
+    from playwright.sync_api import expect
+
+    expect.set_options(timeout=30_000)
     page = open_lab("09")
     train = page.get_by_role("button", name="Train this point").first
     stop = page.get_by_role("button", name="Stop after this epoch").first
     train.scroll_into_view_if_needed()
     for _ in range(2):
         moved(train, train.click)  # the curve has grown by an epoch
-        assert train.is_disabled()
+        expect(train).to_be_disabled()
         stop.click()
-        page.wait_for_function("(button) => !button.disabled", arg=train.element_handle())
-        assert stop.is_disabled()
+        expect(train).to_be_enabled()
+        expect(stop).to_be_disabled()
     assert errors(page) == []
 
 

@@ -9,13 +9,13 @@ kornia is left out where it is not installed: pip install -c constraints.txt -e 
 """
 
 import argparse
-import platform
 import statistics
 import time
 from importlib import import_module
 from types import ModuleType
 
 import torch
+from heading import heading
 
 import labkit
 from labkit import augment
@@ -92,11 +92,8 @@ def main() -> None:
         contenders["kornia"] = lambda names: with_kornia(split.images, names, kornia)
     except ImportError:
         print("kornia is not installed: left out")
-    print(
-        f"Images per second, median of {arguments.rounds} interleaved rounds, one thread\n"
-        f"torch {torch.__version__}, torchvision {import_torchvision().__version__}, "
-        f"Python {platform.python_version()}, {platform.machine()}\n"
-    )
+    title = f"Images per second, median of {arguments.rounds} interleaved rounds, one thread"
+    heading(title, "torch", "torchvision")
     print(f"{'augmentation':<24}" + "".join(f"{name:>16}" for name in contenders))
     for names in ROWS:
         rounds = [

@@ -157,9 +157,8 @@ def sgd_recipe(healthy: bugs.Setup) -> bugs.Setup:
             healthy.train(model, healthy.loss, optimizer, healthy.data)
         return healthy.evaluate(model, healthy.val)
 
-    state = torch.get_rng_state()
-    best = max((0.001, 0.003, 0.01, 0.03), key=accuracy)
-    torch.set_rng_state(state)
+    with torch.random.fork_rng(devices=[]):
+        best = max((0.001, 0.003, 0.01, 0.03), key=accuracy)
     return bugs.replace(healthy, optimizer=bugs.sgd(best))
 
 

@@ -12,6 +12,7 @@ d2l as in lab 02.
 """
 
 import argparse
+import logging
 import platform
 import statistics
 import time
@@ -23,6 +24,7 @@ from importlib import import_module
 import numpy as np
 import torch
 import torch.nn.functional as F
+from heading import heading
 from PIL import Image
 from torch import nn
 from torch.utils.data import DataLoader, Dataset
@@ -60,7 +62,7 @@ class Pictures(Dataset):
     """Images as torchvision's data sets give them: one PIL image at a time, then transformed."""
 
     def __init__(self, split: Split, augmented: bool):
-        transforms = import_module("torchvision.transforms")
+        transforms = import_torchvision().transforms
         height = split.images.shape[2]
         steps = [transforms.RandomCrop(height, padding=4), transforms.RandomHorizontalFlip()]
         channels = split.images.shape[1]
@@ -278,8 +280,6 @@ def installed() -> dict:
 
 def quiet() -> None:
     """The frameworks' advice would tear the table apart."""
-    import logging
-
     warnings.simplefilter("ignore")
     for name in ("lightning", "lightning.pytorch", "lightning.pytorch.utilities.rank_zero"):
         logging.getLogger(name).setLevel(logging.ERROR)
@@ -299,12 +299,11 @@ def main() -> None:
     device = torch.device(arguments.device)
     trainers = None if arguments.ours else installed()
     where = torch.cuda.get_device_name() if device.type == "cuda" else platform.machine()
-    print(
+    title = (
         f"Images per second of a training epoch, batches of {arguments.batch_size}, median of "
-        f"{arguments.rounds} interleaved rounds\ntorch {torch.__version__}, torchvision "
-        f"{import_torchvision().__version__}, Python {platform.python_version()}, {where}, "
-        f"{arguments.threads} threads\n"
+        f"{arguments.rounds} interleaved rounds, {arguments.threads} threads"
     )
+    heading(title, "torch", "torchvision", where=where)
     names = ["arithmetic", "fit", "share", *([] if trainers is None else [*LOOPS, *trainers])]
     print(f"{'network':<18}{'augmented':<13}" + "".join(f"{name:>12}" for name in names))
     for name in arguments.only:

@@ -7,14 +7,13 @@ notebooks are not changed.
 
 import argparse
 import os
-import platform
 import subprocess
 import sys
 import time
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
-import torch
+from heading import heading
 
 LABS = sorted((Path(__file__).parent.parent / "notebooks").glob("[0-9][0-9]_*.ipynb"))
 
@@ -44,10 +43,7 @@ def main() -> None:
     parser.add_argument("--only", nargs="+", metavar="NN", help="labs by number, as in 02 06")
     arguments = parser.parse_args()
     labs = [lab for lab in LABS if not arguments.only or lab.stem[:2] in arguments.only]
-    print(
-        f"Labs in quick mode, {arguments.workers} at a time, one thread each\n"
-        f"torch {torch.__version__}, Python {platform.python_version()}, {platform.machine()}\n"
-    )
+    heading(f"Labs in quick mode, {arguments.workers} at a time, one thread each", "torch")
     print(f"{'lab':<28}{'seconds':>9}{'processor s':>13}{'peak MiB':>10}")
     began = time.perf_counter()
     with ThreadPoolExecutor(arguments.workers) as pool:

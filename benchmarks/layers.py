@@ -5,11 +5,11 @@ take turns, so that whatever else the machine does hits both; the numbers are me
 """
 
 import argparse
-import platform
 import statistics
 import time
 
 import torch
+from heading import heading
 from torch import nn
 
 from labkit import layers
@@ -55,11 +55,11 @@ def main() -> None:
     torch.set_num_threads(arguments.threads)
     torch.manual_seed(0)
 
-    print(
-        f"Forward and backward in training, median of {arguments.rounds} interleaved rounds\n"
-        f"torch {torch.__version__}, Python {platform.python_version()}, {platform.machine()}, "
-        f"{arguments.threads} thread(s)\n"
+    title = (
+        f"Forward and backward in training, median of {arguments.rounds} interleaved rounds, "
+        f"{arguments.threads} thread(s)"
     )
+    heading(title, "torch")
     print(f"{'layer':<12} {'batch':<20} {'where':<24} {'ours':>9} {'torch':>9} {'ratio':>6}")
     for name, argument, shape, where in ROWS:
         ours, theirs = measure(name, argument, shape, arguments.rounds)

@@ -8,7 +8,6 @@ thread unless OMP_NUM_THREADS says otherwise.
 
 import argparse
 import os
-import platform
 import statistics
 import time
 from collections.abc import Callable
@@ -17,6 +16,7 @@ os.environ.setdefault("OMP_NUM_THREADS", "1")  # read when NumPy and torch are i
 
 import numpy as np
 import torch
+from heading import heading
 
 from labkit import numpy_net
 
@@ -82,12 +82,11 @@ def main() -> None:
     images = rng.random((arguments.images, 784), dtype=np.float32)
     labels = rng.integers(0, 10, arguments.images)
 
-    print(
+    title = (
         f"Images per second of one training epoch of {arguments.images:,} images, 784-128-10, "
-        f"median of {arguments.rounds} interleaved rounds\n"
-        f"numpy {np.__version__}, torch {torch.__version__}, Python {platform.python_version()}, "
-        f"{platform.machine()}, {torch.get_num_threads()} thread(s)\n"
+        f"median of {arguments.rounds} interleaved rounds, {torch.get_num_threads()} thread(s)"
     )
+    heading(title, "numpy", "torch")
     print(f"{'batch size':>10} {'ours':>9} {'torch':>9} {'ratio':>6}")
     for batch_size in BATCH_SIZES:
         ours, theirs = measure(images, labels, batch_size, arguments.rounds)

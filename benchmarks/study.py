@@ -5,7 +5,6 @@ a row a way, with the median of the wall times, and the ratio with its range. It
 cores.
 """
 
-import platform
 import statistics
 import tempfile
 import time
@@ -14,6 +13,7 @@ from pathlib import Path
 
 import numpy as np
 import torch
+from heading import heading
 
 import labkit
 from labkit import study
@@ -57,8 +57,8 @@ def seconds(eight: study.Study, workers: int) -> float:
 def main() -> None:
     with tempfile.TemporaryDirectory() as folder:
         eight = make_study(Path(folder))
-        print(f"{RUNS} runs of {eight.configs[0]['model']}, {eight.recipe.epochs} epochs, ", end="")
-        print(f"torch {torch.__version__}, {platform.machine()}, {torch.get_num_threads()} threads")
+        model, epochs = eight.configs[0]["model"], eight.recipe.epochs
+        heading(f"{RUNS} runs of {model}, {epochs} epochs, median of {ROUNDS} rounds", "torch")
         times = [(seconds(eight, 1), seconds(eight, CORES)) for _ in range(ROUNDS)]
     one, two = (statistics.median(column) for column in zip(*times, strict=True))
     ratios = sorted(a / b for a, b in times)

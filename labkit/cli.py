@@ -99,14 +99,13 @@ def run_study(
 def show_study(name: _Name, seeds: _Seeds = None, only: _Only = None) -> None:
     """The recorded runs: a line a configuration, with the mean over seeds and its interval."""
     chosen = _select(name, seeds, only)
-    total = len(chosen.runs())
     frame = chosen.frame()
     if frame.empty:
         typer.echo(f"{name}: no run recorded yet; labkit study run {name}")
         return
     for config in chosen.configs:
         typer.echo(_result(chosen, config, frame))
-    typer.echo(f"{total - len(chosen.missing())} of {total} runs recorded")
+    typer.echo(f"{len(frame)} of {len(chosen.runs())} runs recorded")
 
 
 copies = typer.Typer(
@@ -203,9 +202,7 @@ def _result(chosen, config: dict, frame) -> str:
     """A configuration as `labkit study show` shows it."""
     from labkit import study
 
-    rows = frame[frame["seed"].isin(chosen.seeds)]
-    for key, value in config.items():
-        rows = rows[rows[key] == value] if key in rows else rows
+    rows = study.tables.where(frame, config)
     label = chosen.label(config, 0).removesuffix("_seed0")
     accuracies = rows["test_accuracy"].dropna() if len(rows) else rows
     if not len(accuracies):

@@ -286,8 +286,8 @@ def start(tmp_path):
     started = []
 
     def once():
-        with (tmp_path / "errors.txt").open("w") as errors:
-            started.append(subprocess.Popen(command, stderr=errors, start_new_session=True))
+        quiet = {"stderr": subprocess.DEVNULL, "start_new_session": True}
+        started.append(subprocess.Popen(command, **quiet))
         return started[-1]
 
     yield once

@@ -68,9 +68,10 @@ def runs_in(place: Path) -> list[dict]:
 
 
 def where(frame: pd.DataFrame, chosen: Mapping) -> pd.DataFrame:
-    """The rows of a table whose columns have the chosen values."""
+    """The rows of a table whose columns have the chosen values; none where a column is missing, as
+    all are while nothing is recorded."""
     for key, value in chosen.items():
-        frame = frame[frame[key] == value]
+        frame = frame[frame[key] == value] if key in frame else frame.iloc[:0]
     return frame
 
 

@@ -12,7 +12,7 @@ from matplotlib.ticker import MaxNLocator
 
 from labkit import train
 from labkit.data import Splits
-from labkit.study import Study
+from labkit.study import Study, tables
 from labkit.train import Diverged, History
 from labkit.widgets.controls import bundle, png, tidy
 
@@ -233,10 +233,8 @@ def _word(value) -> str:
 
 
 def _at(frame: pd.DataFrame, keys: list[str], point: tuple) -> pd.DataFrame:
-    """The rows of a point; none of an empty frame, which has no columns."""
-    for key, value in zip(keys, point, strict=True):
-        frame = frame[frame[key] == value] if key in frame else frame.iloc[:0]
-    return frame
+    """The rows of a point."""
+    return tables.where(frame, dict(zip(keys, point, strict=True)))
 
 
 def _finished(runs: pd.DataFrame) -> pd.DataFrame:

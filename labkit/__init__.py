@@ -20,6 +20,7 @@ _ROOMS = (
     "summary",
     "train",
     "calibration",
+    "speedrun",
     "study",
     "plot",
     "widgets",

@@ -13,6 +13,7 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, nullcontext
 from dataclasses import asdict, dataclass, field, fields, replace
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -200,7 +201,8 @@ def _is_number(value) -> bool:
     return isinstance(value, int | float | np.number) and not isinstance(value, bool)
 
 
-def _build_optimizer(model: nn.Module, recipe: Recipe) -> torch.optim.Optimizer:
+def build_optimizer(model: nn.Module, recipe: Recipe) -> torch.optim.Optimizer:
+    """The recipe's optimiser. Raises ValueError for a model with nothing to train."""
     parameters = [p for p in model.parameters() if p.requires_grad]
     if not parameters:
         raise ValueError(
@@ -310,8 +312,8 @@ def device(name: str | torch.device | None = None) -> torch.device:
 _device = device  # fit and evaluate have a parameter of that name
 
 
-def _device_name(where: torch.device) -> str:
-    return torch.cuda.get_device_name(where) if where.type == "cuda" else where.type
+def device_name(where: torch.device) -> str:
+    return torch.cuda.getdevice_name(where) if where.type == "cuda" else where.type
 
 
 # ------------------------------------------------------------------------------ inputs
@@ -344,7 +346,7 @@ def batches(
     A last batch of a single image is left out: BatchNorm can't be trained on it.
     """
     order = torch.randperm(len(split), generator=generator, device=split.images.device)
-    order = order[: _steps(len(split), recipe.batch_size) * recipe.batch_size]
+    order = order[: steps_in_epoch(len(split), recipe.batch_size) * recipe.batch_size]
     together = max(1, _PREPARED // (recipe.batch_size * split.images[0].numel()))
     for chosen in order.split(together * recipe.batch_size):
         images = augment.apply(recipe.augment, split.images.index_select(0, chosen), generator)
@@ -356,7 +358,15 @@ def batches(
 _PREPARED = 2**20  # pixels
 
 
-def _steps(images: int, batch_size: int) -> int:
+def endless_batches(
+    split: Split, recipe: Recipe, inputs: Inputs, generator: torch.Generator
+) -> Iterator[tuple[Tensor, Tensor]]:
+    """`batches`, epoch after epoch."""
+    while True:
+        yield from batches(split, recipe, inputs, generator)
+
+
+def steps_in_epoch(images: int, batch_size: int) -> int:
     """Batches in an epoch."""
     leave_out = batch_size > 1 and images > 1 and images % batch_size == 1
     return math.ceil(images / batch_size) - leave_out
@@ -437,7 +447,7 @@ def _logits(
     """N x C logits on the split's device, in eval mode, without gradients."""
     if batch_size is None:  # on a CPU what fits into its cache, on a GPU what keeps it busy
         batch_size = 250 if split.images.device.type == "cpu" else 1000
-    with _eval_mode(model), torch.inference_mode(), _autocast(split.images.device, bf16):
+    with _eval_mode(model), torch.inference_mode(), autocast(split.images.device, bf16):
         parts = [model(inputs(images)).float() for images in split.images.split(batch_size)]
     logits = torch.cat(parts)
     _check_logits(logits, split)
@@ -452,7 +462,8 @@ def _check_logits(logits: Tensor, split: Split) -> None:
         )
 
 
-def _autocast(where: torch.device, bf16: bool):
+def autocast(where: torch.device, bf16: bool):
+    """Where bf16 is on, layers compute in it; weights and losses stay float32."""
     return torch.autocast(where.type, dtype=torch.bfloat16) if bf16 else nullcontext()
 
 
@@ -473,7 +484,7 @@ def evaluate(
     `batch_size` changes the speed alone; `device` defaults to where the model is. Raises
     ValueError for an empty split or a model with the wrong number of outputs.
     """
-    _check_split(split)
+    check_split(split)
     recipe = recipe or getattr(model, "labkit_recipe", None) or Recipe()
     where = _device(device) if device else _where(model)
     model.to(where)
@@ -512,7 +523,8 @@ def _where(model: nn.Module) -> torch.device:
     return next((p.device for p in model.parameters()), torch.device("cpu"))
 
 
-def _check_split(split: Split) -> None:
+def check_split(split: Split | None) -> None:
+    """Raises ValueError where there is no image."""
     if split is None or not len(split):
         name = "the split" if split is None else split.name
         raise ValueError(
@@ -550,7 +562,7 @@ def fit(
     Raises `Diverged` (a ValueError that carries the history) when the loss becomes NaN or
     infinite, and ValueError for data or a checkpoint that do not fit.
     """
-    _check_split(data.train)
+    check_split(data.train)
     _check_needs_validation(data, recipe)
     where = _device(device)
     model.to(where)
@@ -561,11 +573,11 @@ def fit(
     val = data.val.to(where) if data.val is not None else None
     run = _Run(model, data, recipe, where, Path(checkpoint) if checkpoint else None)
     bar = _Bar(recipe.epochs, run.steps, len(run.history.rows), data.name, progress)
-    loss_train = loss or _cross_entropy(recipe.label_smoothing)
+    loss_train = loss or partial(F.cross_entropy, label_smoothing=recipe.label_smoothing)
     loss_val = loss or F.cross_entropy
     history = run.history
 
-    with _own_random_numbers(where), bar:
+    with own_random_numbers(where), bar:
         try:
             while len(history.rows) < recipe.epochs and not history.stopped:
                 began = time.perf_counter()
@@ -598,7 +610,7 @@ def _train_epoch(run: "_Run", train: Split, loss_function, bar: "_Bar") -> dict:
 
     model.train()
     for x, y in batches(train, recipe, run.inputs, generator):
-        with _autocast(where, recipe.bf16):
+        with autocast(where, recipe.bf16):
             logits = model(x)
         if not losses:
             _check_logits(logits, train)
@@ -641,12 +653,12 @@ class _Run:
 
     def __init__(self, model, data: Splits, recipe: Recipe, where: torch.device, path: Path | None):
         self.model, self.recipe, self.where, self.path = model, recipe, where, path
-        self.steps = _steps(len(data.train), recipe.batch_size)
+        self.steps = steps_in_epoch(len(data.train), recipe.batch_size)
         self.inputs = Inputs(data.train, recipe, where)
-        self.optimizer = _build_optimizer(model, recipe)
+        self.optimizer = build_optimizer(model, recipe)
         self.scheduler = recipe.schedule.build(self.optimizer, recipe.epochs, self.steps)
         self.generator = torch.Generator(where)
-        self.history = History(recipe, data.name, data.fingerprint, _device_name(where))
+        self.history = History(recipe, data.name, data.fingerprint, device_name(where))
         self.best_weights = None
         if path is not None and path.exists():
             self._resume()
@@ -737,16 +749,9 @@ def _plain(value):
     return [_plain(item) for item in value] if isinstance(value, list | tuple) else value
 
 
-def _cross_entropy(label_smoothing: float):
-    def loss(logits: Tensor, labels: Tensor) -> Tensor:
-        return F.cross_entropy(logits, labels, label_smoothing=label_smoothing)
-
-    return loss
-
-
 def _check_needs_validation(data: Splits, recipe: Recipe) -> None:
     if data.val is not None:
-        return _check_split(data.val)
+        return check_split(data.val)
     for name, needs in (
         ("schedule", isinstance(recipe.schedule, Plateau)),
         ("early_stopping", recipe.early_stopping is not None),
@@ -760,7 +765,7 @@ def _check_needs_validation(data: Splits, recipe: Recipe) -> None:
 
 
 @contextmanager
-def _own_random_numbers(where: torch.device):
+def own_random_numbers(where: torch.device):
     """Leave torch's global generators as they are, and make CUDA repeat itself."""
     indices = [torch.cuda.current_device()] if where.type == "cuda" else []
     with (

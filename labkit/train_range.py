@@ -5,6 +5,7 @@ import math
 
 import pandas as pd
 import torch
+import torch.nn.functional as F
 from torch import nn
 
 from labkit import train
@@ -52,21 +53,25 @@ def lr_range(
     model = copy.deepcopy(model).to(where).train()
     if recipe.channels_last:
         model.to(memory_format=torch.channels_last)
-    with train._own_random_numbers(where):
+    with train.own_random_numbers(where):
         rows = _climb(model, data, recipe, low, high, steps, where)
     return pd.DataFrame(rows, columns=["step", "lr", "loss", "smoothed"])
 
 
 def _climb(model, data: Splits, recipe: Recipe, low, high, steps, where) -> list[tuple]:
-    optimizer = train._build_optimizer(model, recipe)
-    loss_function = train._cross_entropy(recipe.label_smoothing)
+    train.check_split(data.train)
+    split = data.train.to(where)
+    torch.manual_seed(recipe.seed)
+    generator = torch.Generator(where).manual_seed(recipe.seed)
+    stream = train.endless_batches(split, recipe, Inputs(split, recipe, where), generator)
+    optimizer = train.build_optimizer(model, recipe)
     rows, average, lowest = [], 0.0, math.inf
-    for step, (x, y) in enumerate(_endless(data, recipe, where), start=1):
+    for step, (x, y) in enumerate(stream, start=1):
         lr = low * (high / low) ** ((step - 1) / (steps - 1))
         optimizer.param_groups[0]["lr"] = lr
-        with train._autocast(where, recipe.bf16):
+        with train.autocast(where, recipe.bf16):
             logits = model(x)
-        loss = loss_function(logits.float(), y)
+        loss = F.cross_entropy(logits.float(), y, label_smoothing=recipe.label_smoothing)
         value = loss.item()
         average = _SMOOTHING * average + (1 - _SMOOTHING) * value
         smoothed = average / (1 - _SMOOTHING**step)  # the average began with 0
@@ -80,14 +85,3 @@ def _climb(model, data: Splits, recipe: Recipe, low, high, steps, where) -> list
         loss.backward()
         optimizer.step()
     return rows
-
-
-def _endless(data: Splits, recipe: Recipe, where):
-    """Training batches, epoch after epoch."""
-    train._check_split(data.train)
-    split = data.train.to(where)
-    inputs = Inputs(split, recipe, where)
-    torch.manual_seed(recipe.seed)
-    generator = torch.Generator(where).manual_seed(recipe.seed)
-    while True:
-        yield from train.batches(split, recipe, inputs, generator)

@@ -141,7 +141,7 @@ class Case:
             return self.optimizer
         if self.optimizer is not None:
             return self.optimizer(self.model)
-        return None if self.recipe is None else train._build_optimizer(self.model, self.recipe)
+        return None if self.recipe is None else train.build_optimizer(self.model, self.recipe)
 
     @property
     def classification(self) -> bool:

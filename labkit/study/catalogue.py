@@ -7,9 +7,10 @@ and said beside it. `channels_last` and `bf16` are there for speed; a record nam
 from labkit.augment import Crop, Erasing, Flip
 from labkit.study import tables, variants
 from labkit.study.definition import Study, grid
-from labkit.train import Cosine, OneCycle, Plateau, Recipe, Step
+from labkit.train import Constant, Cosine, OneCycle, Plateau, Recipe, Step
 
 SEEDS = (42, 43, 44, 45, 46)
+SCHEDULES = {"constant": Constant(), "one_cycle": OneCycle(), "step": Step(every=10)}
 REPORTED_RESNETS = "cifar10_simple_and_resnet18"
 
 # ----------------------------------------------------------------- lab 01, MNIST without torch
@@ -320,6 +321,119 @@ cifar10_dropout = Study(
     seeds=SEEDS[:3],
     model=variants.slim,
     recipe=Recipe(epochs=20, batch_size=64, keep="last", channels_last=True),
+)
+
+# ------------------------------------------------------------------------- lab 12, on the clock
+
+
+def _changed(config: dict, change: str, **values) -> dict:
+    """The configuration with one thing changed: "on" says what it is a change of."""
+    return {**config, **values, "change": change, "on": config["change"]}
+
+
+def _ladder(start: dict, *changes: tuple[str, dict]) -> list[dict]:
+    """The start, and a configuration for each change, which has all changes before it as well."""
+    configs = [start]
+    for change, values in changes:
+        configs.append(_changed(configs[-1], change, **values))
+    return configs
+
+
+_PLAIN_LOOP = {"feed": "loader", "steps": None, "average": 0.0, "compiled": False}
+_PLAIN_LOOP |= {"channels_last": False, "bf16": False, "label_smoothing": 0.0}
+_CPU_LADDER = _ladder(
+    {
+        "change": "lab 06",  # the report's recipe, until it halves its learning rate
+        "on": None,
+        "model": "SimpleCNN",
+        "width": 32,
+        "p": 0.5,
+        "epochs": 6,
+        "batch_size": 128,
+        "lr": 1e-3,
+        "schedule": "constant",
+        "augment": "crop+flip+rotation",
+        "read_every": 3_200,
+        "stop_at": 0.62,
+        **_PLAIN_LOOP,
+    },
+    ("images in memory", {"feed": "memory"}),
+    ("channels last", {"channels_last": True}),
+    ("bfloat16", {"bf16": True}),
+    ("no augmentation", {"augment": "none"}),
+    ("no dropout", {"p": 0.0}),
+    ("one cycle", {"schedule": "one_cycle", "lr": 5e-3, "epochs": 1, "steps": 175}),
+    ("batches of 64", {"batch_size": 64, "steps": 300, "read_every": 1_600}),
+    ("half the channels", {"width": 16, "steps": 350}),
+)
+
+speed_run = Study(
+    name="speed_run",
+    question="How long do two cores take to 60 % on CIFAR-10, and what makes it shorter?",
+    data="cifar10",
+    options={"val_fraction": 0.1, "seed": 42},
+    configs=(
+        *_CPU_LADDER,
+        # Each of these was tried on the last rung, and none is in a later one.
+        _changed(_CPU_LADDER[-1], "label smoothing", label_smoothing=0.1),
+        _changed(_CPU_LADDER[-1], "averaged weights", average=0.95),
+        _changed(_CPU_LADDER[-1], "SGD", optimizer="sgd", lr=0.1, nesterov=True),
+        _changed(_CPU_LADDER[-1], "batches of 32", batch_size=32, steps=600),
+        _changed(_CPU_LADDER[-1], "a quarter of the channels", width=8, steps=1_000),
+        _changed(_CPU_LADDER[-1], "compiled", compiled=True),
+    ),
+    seeds=SEEDS,
+    naming=("change",),
+    named={"schedule": SCHEDULES},
+    model=variants.timed_network,
+    train=variants.on_the_clock,
+    recipe=Recipe(keep="last"),
+)
+
+speed_run_gpu = Study(
+    name="speed_run_gpu",
+    question="How long does a GPU take to 94 % on CIFAR-10, and what makes it shorter?",
+    data="cifar10",
+    options={"val_fraction": 0.1, "seed": 42},
+    configs=_ladder(
+        {
+            "change": "lab 07",
+            "on": None,
+            "model": "ResNet18",
+            "epochs": 50,
+            "batch_size": 128,
+            "lr": 0.01,
+            "schedule": "step",
+            "augment": "crop+flip",
+            "read_every": 45_000,
+            "stop_at": 0.945,
+            **_PLAIN_LOOP,
+        },
+        ("images in memory", {"feed": "memory"}),
+        ("channels last", {"channels_last": True}),
+        ("bfloat16", {"bf16": True}),
+        (
+            "one cycle of SGD",
+            {
+                "optimizer": "sgd",
+                "nesterov": True,
+                "lr": 0.2,
+                "weight_decay": 5e-4,
+                "schedule": "one_cycle",
+                "epochs": 20,
+            },
+        ),
+        ("batches of 512", {"batch_size": 512, "lr": 0.4}),
+        ("label smoothing", {"label_smoothing": 0.1}),
+        ("averaged weights", {"average": 0.99}),
+        ("compiled", {"compiled": True}),
+    ),
+    seeds=SEEDS,
+    naming=("change",),
+    named={"schedule": SCHEDULES},
+    model=variants.timed_network,
+    train=variants.on_the_clock,
+    recipe=Recipe(keep="last"),
 )
 
 

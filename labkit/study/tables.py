@@ -81,7 +81,7 @@ def _row(run: dict) -> dict:
     row = {
         **run["config"],
         "seed": run["seed"],
-        "epochs": len(curve),
+        "epochs": last.get("epoch", 0),
         **{key: value for key, value in last.items() if key not in ("epoch", *run["config"])},
         "best_val_acc": max((e.get("val_acc", float("nan")) for e in curve), default=float("nan")),
         **{f"test_{key}": value for key, value in run["test"].items()},

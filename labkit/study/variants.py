@@ -12,7 +12,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from labkit import layers, models, numpy_net, train
+from labkit import layers, models, numpy_net, speedrun, train
 from labkit.data import Split, Splits
 from labkit.study.definition import Study, by_name, train_one
 
@@ -178,3 +178,39 @@ def slim(config: dict) -> nn.Module:
     if config["model"] == "MLP":
         return models.MLP(hidden=256, p=config["dropout"])
     return models.SimpleCNN((16, 32, 64), p=config["dropout"])
+
+
+# ------------------------------------------------------------------------ on the clock, lab 12
+
+
+def on_the_clock(
+    study: Study, config: dict, seed: int, *, device: str | None = None, on_epoch=None, **_
+) -> dict:
+    """The record of a run with a stopwatch: its "epochs" are readings, see `speedrun.timed`."""
+    data, recipe = study.data_for(config), study.recipe_for(config, seed)
+    torch.manual_seed(seed)
+    model = study.model(config)
+    history = speedrun.timed(
+        model,
+        data,
+        recipe,
+        every=config["read_every"] // recipe.batch_size,
+        device=device,
+        on_reading=on_epoch,
+        **{key: config[key] for key in ("steps", "stop_at", "feed", "average", "compiled")},
+    )
+    test = train.evaluate(model, data.test)
+    run = {"study": study.name, "config": config, "seed": seed, **history.to_dict()}
+    run["data"]["stand_in"] = data.stand_in
+    run["parameters"] = sum(p.numel() for p in model.parameters())
+    run["test"] = {"loss": test.loss, "accuracy": test.accuracy}
+    return run
+
+
+def timed_network(config: dict) -> nn.Module:
+    """`SimpleCNN`, whose blocks have `width`, twice and four times as many channels, with dropout
+    `p`; or `ResNet18` for small images."""
+    if config["model"] == "ResNet18":
+        return models.ResNet18(stem="cifar")
+    width = config["width"]
+    return models.SimpleCNN((width, 2 * width, 4 * width), p=config["p"])

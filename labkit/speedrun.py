@@ -209,3 +209,19 @@ def seconds_to(curve: pd.DataFrame, target: float) -> float:
     after = reached[0]
     share = (target - accuracy[after - 1]) / (accuracy[after] - accuracy[after - 1])
     return float(clock[after - 1] + share * (clock[after] - clock[after - 1]))
+
+
+def to_target(curves: pd.DataFrame, target: float) -> pd.DataFrame:
+    """When each run reached the target: a row a run, in the order of the curves.
+
+    curves: a row a reading, with the columns change and seed, as `Study.curves()` of a speed run.
+    Columns: change, seed, seconds of training and epochs until the target; NaN in a run that never
+    reached it.
+    """
+    rows = []
+    for (change, seed), curve in curves.groupby(["change", "seed"], sort=False):
+        seconds = seconds_to(curve, target)
+        clock, seen = np.append(0, curve["seconds"].cumsum()), np.append(0, curve["epoch"])
+        epochs = float(np.interp(seconds, clock, seen)) if seconds == seconds else seconds
+        rows.append({"change": change, "seed": seed, "seconds": seconds, "epochs": epochs})
+    return pd.DataFrame(rows, columns=["change", "seed", "seconds", "epochs"])

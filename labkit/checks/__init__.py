@@ -35,6 +35,7 @@ from labkit.checks.lab10 import (
     lab10_wants_logits,
 )
 from labkit.checks.lab11 import lab11_holm, lab11_seeds_needed, lab11_verdict
+from labkit.checks.lab12 import lab12_amdahl, lab12_paired_factor, lab12_seconds_to
 
 __all__ = [
     "lab00_accuracy",
@@ -76,4 +77,7 @@ __all__ = [
     "lab11_verdict",
     "lab11_seeds_needed",
     "lab11_holm",
+    "lab12_seconds_to",
+    "lab12_amdahl",
+    "lab12_paired_factor",
 ]

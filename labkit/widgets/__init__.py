@@ -17,6 +17,7 @@ from labkit.widgets.noise import batch_noise, draw_batch_noise
 from labkit.widgets.schedules import draw_schedules, schedules
 from labkit.widgets.shift import draw_shift, shift
 from labkit.widgets.strength import augmentation, draw_augmentation
+from labkit.widgets.target import draw_target, target
 
 __all__ = [
     "CORRECT",
@@ -34,9 +35,11 @@ __all__ = [
     "draw_logit_scale",
     "draw_schedules",
     "draw_shift",
+    "draw_target",
     "explore",
     "gradient_descent",
     "logit_scale",
     "schedules",
     "shift",
+    "target",
 ]

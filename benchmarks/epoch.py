@@ -25,15 +25,15 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 from heading import heading
-from PIL import Image
 from torch import nn
-from torch.utils.data import DataLoader, Dataset
+from torch.utils.data import DataLoader
 
 import labkit
 from labkit import models
-from labkit.data import Split, Splits, import_torchvision
+from labkit.data import Split, Splits
 from labkit.environment import import_d2l
-from labkit.train import Inputs
+from labkit.speedrun import Pictures
+from labkit.train import Inputs, Recipe
 
 MEAN, STD = 0.5, 0.25
 
@@ -58,26 +58,6 @@ CASES = {
 }
 
 
-class Pictures(Dataset):
-    """Images as torchvision's data sets give them: one PIL image at a time, then transformed."""
-
-    def __init__(self, split: Split, augmented: bool):
-        transforms = import_torchvision().transforms
-        height = split.images.shape[2]
-        steps = [transforms.RandomCrop(height, padding=4), transforms.RandomHorizontalFlip()]
-        channels = split.images.shape[1]
-        last = [transforms.ToTensor(), transforms.Normalize([MEAN] * channels, [STD] * channels)]
-        self.transform = transforms.Compose((steps if augmented else []) + last)
-        self.arrays = split.images.permute(0, 2, 3, 1).numpy()
-        self.labels = split.labels.tolist()
-
-    def __len__(self) -> int:
-        return len(self.labels)
-
-    def __getitem__(self, index: int):
-        return self.transform(Image.fromarray(self.arrays[index].squeeze())), self.labels[index]
-
-
 class Loader(DataLoader):
     """A DataLoader that notes when each epoch began."""
 
@@ -100,12 +80,17 @@ class Round:
     batch_size: int
     device: torch.device
 
+    @property
+    def recipe(self) -> Recipe:
+        augment = ("crop", "flip") if self.augmented else ()
+        return Recipe(epochs=2, batch_size=self.batch_size, lr=1e-3, augment=augment)
+
     def network(self) -> nn.Module:
         torch.manual_seed(0)
         return self.case.build().to(self.device)
 
     def loader(self, workers: int) -> Loader:
-        pictures = Pictures(self.data.train.subset(slice(self.case.pictures)), self.augmented)
+        pictures = Pictures(self.data.train.subset(slice(self.case.pictures)), self.recipe)
         keep = {"persistent_workers": workers > 0, "pin_memory": self.device.type == "cuda"}
         options = {"shuffle": True, "drop_last": True, "num_workers": workers, **keep}
         return Loader(pictures, self.batch_size, **options)
@@ -128,7 +113,7 @@ def arithmetic(a: Round) -> float:
     model = a.network().train()
     optimizer = adam(model)
     train = a.data.train.subset(slice(a.batch_size)).to(a.device)
-    x, y = Inputs(train, labkit.Recipe(), a.device)(train.images), train.labels
+    x, y = Inputs(train, a.recipe, a.device)(train.images), train.labels
     steps = a.case.images // a.batch_size
     for step in range(steps + 5):
         if step == 5:  # the first ones allocate
@@ -144,9 +129,7 @@ def arithmetic(a: Round) -> float:
 
 def fit(a: Round) -> float:
     """labkit."""
-    augment = ("crop", "flip") if a.augmented else ()
-    recipe = labkit.Recipe(epochs=2, batch_size=a.batch_size, lr=1e-3, augment=augment)
-    history = labkit.fit(a.network(), a.data, recipe, device=a.device, progress=False)
+    history = labkit.fit(a.network(), a.data, a.recipe, device=a.device, progress=False)
     return len(a.data.train) / history.rows[-1]["seconds"]
 
 

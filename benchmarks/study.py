@@ -62,8 +62,8 @@ def main() -> None:
         times = [(seconds(eight, 1), seconds(eight, CORES)) for _ in range(ROUNDS)]
     one, two = (statistics.median(column) for column in zip(*times, strict=True))
     ratios = sorted(a / b for a, b in times)
-    print(f"one process, {CORES} threads     {one:6.1f} s")
-    print(f"{CORES} processes, one thread  {two:6.1f} s")
+    print(f"{f'one process, {CORES} threads':<28}{one:6.1f} s")
+    print(f"{f'{CORES} processes, one thread':<28}{two:6.1f} s")
     print(f"ratio {statistics.median(ratios):.2f}, from {ratios[0]:.2f} to {ratios[-1]:.2f}")
 
 

@@ -130,9 +130,7 @@ def timed(
             "timed has no epochs for Recipe(schedule=Plateau()): give another schedule"
         )
     where = train.device(device)
-    model.to(where)
-    if recipe.channels_last:
-        model.to(memory_format=torch.channels_last)
+    train.place(model, recipe, where)
     split, val = data.train.to(where), data.val.to(where)
     inputs = Inputs(split, recipe, where)
     optimizer = train.build_optimizer(model, recipe)
@@ -201,14 +199,19 @@ def seconds_to(curve: pd.DataFrame, target: float) -> float:
     """
     if not 0 < target <= 1:
         raise ValueError(f"seconds_to(target={target!r}): give a fraction above 0 and up to 1")
-    clock = np.concatenate(([0.0], curve["seconds"].cumsum()))
-    accuracy = np.concatenate(([0.0], curve["val_acc"]))
+    return _first(curve["seconds"].cumsum(), curve["val_acc"], target)
+
+
+def _first(progress: pd.Series, accuracy: pd.Series, target: float) -> float:
+    """The progress at which the accuracy was first the target, on a line from reading to reading;
+    both begin at 0. NaN if it never was."""
+    progress, accuracy = np.append(0.0, progress), np.append(0.0, accuracy)
     reached = np.flatnonzero(accuracy >= target)
     if not len(reached):
         return float("nan")
     after = reached[0]
     share = (target - accuracy[after - 1]) / (accuracy[after] - accuracy[after - 1])
-    return float(clock[after - 1] + share * (clock[after] - clock[after - 1]))
+    return float(progress[after - 1] + share * (progress[after] - progress[after - 1]))
 
 
 def to_target(curves: pd.DataFrame, target: float) -> pd.DataFrame:
@@ -220,8 +223,9 @@ def to_target(curves: pd.DataFrame, target: float) -> pd.DataFrame:
     """
     rows = []
     for (change, seed), curve in curves.groupby(["change", "seed"], sort=False):
-        seconds = seconds_to(curve, target)
-        clock, seen = np.append(0, curve["seconds"].cumsum()), np.append(0, curve["epoch"])
-        epochs = float(np.interp(seconds, clock, seen)) if seconds == seconds else seconds
+        seconds, epochs = (
+            seconds_to(curve, target),
+            _first(curve["epoch"], curve["val_acc"], target),
+        )
         rows.append({"change": change, "seed": seed, "seconds": seconds, "epochs": epochs})
     return pd.DataFrame(rows, columns=["change", "seed", "seconds", "epochs"])

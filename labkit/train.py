@@ -565,9 +565,7 @@ def fit(
     check_split(data.train)
     _check_needs_validation(data, recipe)
     where = _device(device)
-    model.to(where)
-    if recipe.channels_last:
-        model.to(memory_format=torch.channels_last)
+    place(model, recipe, where)
     model.labkit_recipe = recipe
     train = data.train.to(where)
     val = data.val.to(where) if data.val is not None else None
@@ -599,6 +597,12 @@ def fit(
         finally:
             run.restore_best()
     return history
+
+
+def place(model: nn.Module, recipe: Recipe, where: torch.device) -> nn.Module:
+    """The model itself, moved to the device, its weights in the recipe's memory format."""
+    model.to(where)
+    return model.to(memory_format=torch.channels_last) if recipe.channels_last else model
 
 
 def _train_epoch(run: "_Run", train: Split, loss_function, bar: "_Bar") -> dict:

@@ -50,9 +50,7 @@ def lr_range(
             "more"
         )
     where = train.device(device)
-    model = copy.deepcopy(model).to(where).train()
-    if recipe.channels_last:
-        model.to(memory_format=torch.channels_last)
+    model = train.place(copy.deepcopy(model), recipe, where).train()
     with train.own_random_numbers(where):
         rows = _climb(model, data, recipe, low, high, steps, where)
     return pd.DataFrame(rows, columns=["step", "lr", "loss", "smoothed"])

@@ -30,8 +30,8 @@ def amdahl(share, factor):
     return 1 / (1 - share + share / factor)
 
 
-def paired_factor(before, after, scale=np.log, back=np.exp):
-    values = scale(np.asarray(before)) - scale(np.asarray(after))
+def paired_factor(before, after, back=np.exp):
+    values = np.log(np.asarray(before)) - np.log(np.asarray(after))
     return tuple(back(study.interval(values)))
 
 

@@ -10,7 +10,6 @@ from labkit.study.definition import Study, grid
 from labkit.train import Constant, Cosine, OneCycle, Plateau, Recipe, Step
 
 SEEDS = (42, 43, 44, 45, 46)
-SCHEDULES = {"constant": Constant(), "one_cycle": OneCycle(), "step": Step(every=10)}
 REPORTED_RESNETS = "cifar10_simple_and_resnet18"
 
 # ----------------------------------------------------------------- lab 01, MNIST without torch
@@ -339,12 +338,43 @@ def _ladder(start: dict, *changes: tuple[str, dict]) -> list[dict]:
     return configs
 
 
-_PLAIN_LOOP = {"feed": "loader", "steps": None, "average": 0.0, "compiled": False}
-_PLAIN_LOOP |= {"channels_last": False, "bf16": False, "label_smoothing": 0.0}
+def _on_the_clock(name: str, question: str, configs: list[dict]) -> Study:
+    """A speed run on CIFAR-10."""
+    return Study(
+        name=name,
+        question=question,
+        data="cifar10",
+        options={"val_fraction": 0.1, "seed": 42},
+        configs=configs,
+        seeds=SEEDS,
+        naming=("change",),
+        named={
+            "schedule": {"constant": Constant(), "one_cycle": OneCycle(), "step": Step(every=10)}
+        },
+        model=variants.timed_network,
+        train=variants.on_the_clock,
+        recipe=Recipe(keep="last"),
+    )
+
+
+_PLAIN_LOOP = {
+    "on": None,
+    "feed": "loader",
+    "steps": None,
+    "average": 0.0,
+    "compiled": False,
+    "channels_last": False,
+    "bf16": False,
+    "label_smoothing": 0.0,
+}
+_SAME_STEP_SOONER = (
+    ("images in memory", {"feed": "memory"}),
+    ("channels last", {"channels_last": True}),
+    ("bfloat16", {"bf16": True}),
+)
 _CPU_LADDER = _ladder(
     {
         "change": "lab 06",  # the report's recipe, until it halves its learning rate
-        "on": None,
         "model": "SimpleCNN",
         "width": 32,
         "p": 0.5,
@@ -357,9 +387,7 @@ _CPU_LADDER = _ladder(
         "stop_at": 0.62,
         **_PLAIN_LOOP,
     },
-    ("images in memory", {"feed": "memory"}),
-    ("channels last", {"channels_last": True}),
-    ("bfloat16", {"bf16": True}),
+    *_SAME_STEP_SOONER,
     ("no augmentation", {"augment": "none"}),
     ("no dropout", {"p": 0.0}),
     ("one cycle", {"schedule": "one_cycle", "lr": 5e-3, "epochs": 1, "steps": 175}),
@@ -367,11 +395,9 @@ _CPU_LADDER = _ladder(
     ("half the channels", {"width": 16, "steps": 350}),
 )
 
-speed_run = Study(
+speed_run = _on_the_clock(
     name="speed_run",
     question="How long do two cores take to 60 % on CIFAR-10, and what makes it shorter?",
-    data="cifar10",
-    options={"val_fraction": 0.1, "seed": 42},
     configs=(
         *_CPU_LADDER,
         # Each of these was tried on the last rung, and none is in a later one.
@@ -382,23 +408,14 @@ speed_run = Study(
         _changed(_CPU_LADDER[-1], "a quarter of the channels", width=8, steps=1_000),
         _changed(_CPU_LADDER[-1], "compiled", compiled=True),
     ),
-    seeds=SEEDS,
-    naming=("change",),
-    named={"schedule": SCHEDULES},
-    model=variants.timed_network,
-    train=variants.on_the_clock,
-    recipe=Recipe(keep="last"),
 )
 
-speed_run_gpu = Study(
+speed_run_gpu = _on_the_clock(
     name="speed_run_gpu",
     question="How long does a GPU take to 94 % on CIFAR-10, and what makes it shorter?",
-    data="cifar10",
-    options={"val_fraction": 0.1, "seed": 42},
     configs=_ladder(
         {
             "change": "lab 07",
-            "on": None,
             "model": "ResNet18",
             "epochs": 50,
             "batch_size": 128,
@@ -409,9 +426,7 @@ speed_run_gpu = Study(
             "stop_at": 0.945,
             **_PLAIN_LOOP,
         },
-        ("images in memory", {"feed": "memory"}),
-        ("channels last", {"channels_last": True}),
-        ("bfloat16", {"bf16": True}),
+        *_SAME_STEP_SOONER,
         (
             "one cycle of SGD",
             {
@@ -428,12 +443,6 @@ speed_run_gpu = Study(
         ("averaged weights", {"average": 0.99}),
         ("compiled", {"compiled": True}),
     ),
-    seeds=SEEDS,
-    naming=("change",),
-    named={"schedule": SCHEDULES},
-    model=variants.timed_network,
-    train=variants.on_the_clock,
-    recipe=Recipe(keep="last"),
 )
 
 

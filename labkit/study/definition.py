@@ -202,23 +202,36 @@ def train_one(
     data = study.data_for(config) if data is None else data
     torch.manual_seed(seed)
     model = study.model(config)
-    run = {"study": study.name, "config": config, "seed": seed}
     options = {"device": device, "checkpoint": checkpoint, "on_epoch": on_epoch}
     if study.loss is not None:
         options["loss"] = study.loss(config)
     try:
         recipe = study.recipe_for(config, seed)
         history = train.fit(model, data, recipe, progress=False, **options)
-        test = train.evaluate(model, data.test)
+        test, diverged = train.evaluate(model, data.test), {}
     except train.Diverged as error:
-        history, test = error.history, None
-        run["diverged"] = str(error)
-    run.update(history.to_dict(), parameters=sum(p.numel() for p in model.parameters()))
-    run["data"]["stand_in"] = data.stand_in
-    run["test"] = {"loss": test.loss, "accuracy": test.accuracy} if test else {}
+        history, test, diverged = error.history, None, {"diverged": str(error)}
+    run = record(study, config, seed, model, data, history, test) | diverged
     if test:
         run["test"] |= measure(model, data) if measure else {}
         run["confusion"] = test.confusion.tolist()
+    return run
+
+
+def record(
+    study: Study,
+    config: dict,
+    seed: int,
+    model: nn.Module,
+    data: Splits,
+    history: History,
+    test: train.Evaluation | None,
+) -> dict:
+    """What every run of a network in torch records; without a test, "test" is empty."""
+    run = {"study": study.name, "config": config, "seed": seed, **history.to_dict()}
+    run["data"]["stand_in"] = data.stand_in
+    run["parameters"] = sum(p.numel() for p in model.parameters())
+    run["test"] = {"loss": test.loss, "accuracy": test.accuracy} if test else {}
     return run
 
 

@@ -14,7 +14,7 @@ from torch import Tensor, nn
 
 from labkit import layers, models, numpy_net, speedrun, train
 from labkit.data import Split, Splits
-from labkit.study.definition import Study, by_name, train_one
+from labkit.study.definition import Study, by_name, record, train_one
 
 # ------------------------------------------------------------------------- a network in NumPy
 
@@ -199,12 +199,7 @@ def on_the_clock(
         on_reading=on_epoch,
         **{key: config[key] for key in ("steps", "stop_at", "feed", "average", "compiled")},
     )
-    test = train.evaluate(model, data.test)
-    run = {"study": study.name, "config": config, "seed": seed, **history.to_dict()}
-    run["data"]["stand_in"] = data.stand_in
-    run["parameters"] = sum(p.numel() for p in model.parameters())
-    run["test"] = {"loss": test.loss, "accuracy": test.accuracy}
-    return run
+    return record(study, config, seed, model, data, history, train.evaluate(model, data.test))
 
 
 def timed_network(config: dict) -> nn.Module:

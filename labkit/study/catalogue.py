@@ -100,8 +100,9 @@ mlp_cnn_cifar10 = Study(
 
 
 def _pair(dataset: str, model: str, permuted: bool = False, **sizes) -> dict:
-    own = {"limit": 4_000, "batch_size": 128} if dataset == "cifar10" else {"limit": 5_000}
-    return {"dataset": dataset, "model": model, "permuted": permuted, **own, **sizes}
+    own = {"batch_size": 128} if dataset == "cifar10" else {}
+    pair = {"dataset": dataset, "model": model, "permuted": permuted, "limit": 4_000}
+    return {**pair, **own, **sizes}
 
 
 mlp_vs_cnn = Study(

@@ -95,7 +95,9 @@ def bundle(box: ipywidgets.Widget, still: bytes, text: str) -> dict:
 
 def word(value) -> str:
     """A choice as a reader says it."""
-    return {True: "on", False: "off"}[value] if isinstance(value, bool) else str(value)
+    if isinstance(value, bool):
+        return "on" if value else "off"
+    return f"{value:g}" if isinstance(value, float) else str(value)
 
 
 def png(figure: Figure) -> bytes:

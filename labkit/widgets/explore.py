@@ -14,7 +14,7 @@ from labkit import train
 from labkit.data import Splits
 from labkit.study import Study, tables
 from labkit.train import Diverged, History
-from labkit.widgets.controls import bundle, png, tidy
+from labkit.widgets.controls import bundle, png, tidy, word
 
 _COLORS = {"train": "#0072B2", "val": "#E69F00"}
 _LABELS = {"train": "training", "val": "validation"}
@@ -52,7 +52,7 @@ class Explorer:
         for key, value in zip(self.keys, start, strict=True):
             values = sorted({config[key] for config in self.study.configs})
             self.controls[key] = ipywidgets.SelectionSlider(
-                options=[(_word(v), v) for v in values],
+                options=[(word(v), v) for v in values],
                 value=value,
                 description=_NAMES.get(key, key),
                 style={"description_width": "180px"},
@@ -121,7 +121,7 @@ class Explorer:
         return figure
 
     def _title(self, point: tuple) -> str:
-        values = ", ".join(f"{k} {_word(v)}" for k, v in zip(self.keys, point, strict=True))
+        values = ", ".join(f"{k} {word(v)}" for k, v in zip(self.keys, point, strict=True))
         runs = _at(self.runs, self.keys, point)
         if runs.empty:
             return f"{self.data.name}, {values}\nno run recorded yet"
@@ -150,7 +150,7 @@ class Explorer:
         self.train_button.disabled, self.stop_button.disabled = True, False
         self._stop.clear()
         self.progress.value, self.progress.max = 0, self._recipe(point).epochs
-        self.status.value = f"Training {', '.join(map(_word, point))} ..."
+        self.status.value = f"Training {', '.join(map(word, point))} ..."
         self.thread = threading.Thread(target=self._work, args=(point,), daemon=True)
         self.thread.start()
 
@@ -187,7 +187,7 @@ class Explorer:
         return f"Stopped. {history}" if history.stopped else f"Done. {history}"
 
     def __repr__(self) -> str:
-        chosen = (f"{c.description} = {_word(c.value)}" for c in self.controls.values())
+        chosen = (f"{c.description} = {word(c.value)}" for c in self.controls.values())
         return f"Explorer({', '.join(chosen)})"
 
     def _repr_mimebundle_(self, include=None, exclude=None) -> dict:
@@ -226,10 +226,6 @@ def explore(
 def _button(description: str, icon: str) -> ipywidgets.Button:
     layout = {"width": "max-content"}
     return ipywidgets.Button(description=description, icon=icon, layout=layout)
-
-
-def _word(value) -> str:
-    return value if isinstance(value, str) else f"{value:g}"
 
 
 def _at(frame: pd.DataFrame, keys: list[str], point: tuple) -> pd.DataFrame:

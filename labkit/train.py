@@ -313,7 +313,7 @@ _device = device  # fit and evaluate have a parameter of that name
 
 
 def device_name(where: torch.device) -> str:
-    return torch.cuda.getdevice_name(where) if where.type == "cuda" else where.type
+    return torch.cuda.get_device_name(where) if where.type == "cuda" else where.type
 
 
 # ------------------------------------------------------------------------------ inputs

@@ -42,20 +42,11 @@ class Crop:
             )
 
     def __call__(self, images: Tensor, generator: Generator) -> Tensor:
-        n, channels, height, width = images.shape
-        room = torch.full((n,), 2 * self.padding, device=images.device)
+        room = torch.full((len(images),), 2 * self.padding, device=images.device)
         top, left = (_offsets(room, images, generator) for _ in range(2))
-        # In one row of memory an image's crop is a window that starts at its first pixel and runs
-        # over the ends of the padded rows: whole pieces are copied, not pixels. The margins' rest
-        # is then cut off; the lowest window needs one row more.
-        padded = F.pad(images, (*[self.padding] * 3, self.padding + 1)).contiguous()
-        rows, columns = padded.shape[2:]
-        length = height * columns
-        windows = padded.as_strided((padded.numel() - length + 1, length), (1, 1))
-        plane = torch.arange(n * channels, device=images.device).view(n, channels) * rows * columns
-        start = plane + (top * columns + left)[:, None]
-        cut = windows.index_select(0, start.flatten()).view(n, channels, height, columns)
-        return cut[..., :width].contiguous()
+        padded = F.pad(images, (self.padding,) * 4)
+        cut = _cut_windows if images.device.type == "cpu" else _cut_pixels
+        return cut(padded, top, left, *images.shape[2:])
 
 
 @dataclass(frozen=True)
@@ -153,6 +144,27 @@ def _take(images: Tensor, index: Tensor) -> Tensor:
     channels = images.shape[1]
     index = index.view(n, 1, -1).expand(-1, channels, -1)
     return images.flatten(2).gather(2, index).view(n, channels, height, width)
+
+
+def _cut_pixels(images: Tensor, top: Tensor, left: Tensor, height: int, width: int) -> Tensor:
+    """N x C x height x width: from each image the rectangle whose corner is at top, left."""
+    rows = top[:, None, None] + _range(height, images)[:, None]
+    columns = left[:, None, None] + _range(width, images)
+    return _take(images, rows * images.shape[3] + columns)
+
+
+def _cut_windows(images: Tensor, top: Tensor, left: Tensor, height: int, width: int) -> Tensor:
+    """The same, several times as fast on a CPU. In one row of memory a rectangle lies in a window
+    from its first pixel to its last: whole windows are copied, then what is between the rows is
+    left out."""
+    n, channels, rows, columns = images.shape
+    length = (height - 1) * columns + width
+    windows = images.contiguous().as_strided((images.numel() - length + 1, length), (1, 1))
+    plane = torch.arange(n * channels).view(n, channels) * rows * columns
+    start = plane + (top * columns + left)[:, None]
+    cut = windows.index_select(0, start.flatten())
+    strides = (channels * length, length, columns, 1)
+    return cut.as_strided((n, channels, height, width), strides).contiguous()
 
 
 def _inside(start: Tensor, length: Tensor, size: int) -> Tensor:

@@ -722,7 +722,7 @@ class _Run:
 
     def _resume(self) -> None:
         try:
-            saved = torch.load(self.path, map_location=self.where, weights_only=True)
+            saved = torch.load(self.path, map_location="cpu", weights_only=True)
             if saved["format"] != self.FORMAT:
                 raise ValueError
             identity = saved["identity"]
@@ -774,7 +774,7 @@ def own_random_numbers(where: torch.device):
     indices = [torch.cuda.current_device()] if where.type == "cuda" else []
     with (
         torch.random.fork_rng(devices=indices),
-        torch.backends.cudnn.flags(deterministic=True, benchmark=False),
+        torch.backends.cudnn.flags(enabled=torch.backends.cudnn.enabled, deterministic=True),
     ):
         yield
 

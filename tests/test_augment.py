@@ -156,3 +156,23 @@ def test_names_objects_and_dicts_build_the_same_transforms():
     built = augment.build(("crop", Flip(0.2), {"name": "erasing", "area": [0.1, 0.2]}))
     assert built == (Crop(), Flip(0.2), Erasing(area=(0.1, 0.2)))
     assert augment.build(map(augment.to_dict, built)) == built
+
+
+@pytest.mark.parametrize("shape", [(16, 3, 12, 14), (1, 1, 8, 8)])
+def test_both_ways_to_cut_give_the_same_pixels(shape):
+    generator = torch.Generator().manual_seed(2)
+    images = torch.randint(1, 256, shape, generator=generator)
+    height, width = shape[2] - 4, shape[3] - 4
+    for corners in (torch.zeros(2, shape[0]).long(), torch.full((2, shape[0]), 4)):
+        windows, pixels = (
+            cut(images, *corners, height, width)
+            for cut in (augment._cut_windows, augment._cut_pixels)
+        )
+        assert torch.equal(windows, pixels)
+        top = corners[0, 0]
+        assert torch.equal(windows, images[:, :, top : top + height, top : top + width])
+    corners = torch.randint(0, 5, (2, shape[0]), generator=generator)
+    windows, pixels = (
+        cut(images, *corners, height, width) for cut in (augment._cut_windows, augment._cut_pixels)
+    )
+    assert torch.equal(windows, pixels)

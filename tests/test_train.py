@@ -552,3 +552,32 @@ def test_channels_last_changes_nothing_but_the_layout(stripes, quick_fit):
     last = quick_fit(build(), stripes, epochs=2, channels_last=True)
     for a, b in zip(numbers(plain), numbers(last), strict=True):
         assert a == pytest.approx(b, abs=1e-4)
+
+
+# ------------------------------------------------- what a GPU needs, where there is none
+
+
+def test_a_run_on_a_gpu_is_named_after_it(monkeypatch):
+    monkeypatch.setattr(torch.cuda, "get_device_name", lambda where: f"the GPU {where.index}")
+    assert train.device_name(torch.device("cuda:1")) == "the GPU 1"
+    assert train.device_name(torch.device("cpu")) == "cpu"
+
+
+def test_cudnn_works_and_repeats_itself_while_a_model_is_trained():
+    cudnn = torch.backends.cudnn
+    before = (cudnn.enabled, cudnn.benchmark, cudnn.deterministic)
+    with train.own_random_numbers(torch.device("cpu")):
+        assert cudnn.enabled
+        assert cudnn.deterministic
+        assert not cudnn.benchmark
+    assert (cudnn.enabled, cudnn.benchmark, cudnn.deterministic) == before
+
+
+def test_batches_are_made_on_the_images_device(stripes):
+    elsewhere = torch.device("meta")  # has no pixels, but refuses tensors from the CPU
+    recipe = labkit.Recipe(batch_size=64, augment=("crop", "flip", "rotation", "erasing"))
+    split = stripes.train.to(elsewhere)
+    inputs = Inputs(split, recipe, elsewhere)
+    made = list(batches(split, recipe, inputs, None))
+    assert len(made) == train.steps_in_epoch(len(split), 64)
+    assert {tensor.device for pair in made for tensor in pair} == {elsewhere}

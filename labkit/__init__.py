@@ -43,7 +43,7 @@ _NAMES = {
     "OneCycle": "train",
     "fit": "train",
     "evaluate": "train",
-    "lr_range": "train_range",
+    "lr_range": "train",
     "predict": "train",
     "read_curves": "train",
     "device": "train",

@@ -5,7 +5,8 @@ import pytest
 import torch
 
 from labkit import checks
-from labkit.train import History, Recipe, _Run
+from labkit.train import History, Recipe
+from labkit.train.checkpoint import Run
 
 # --------------------------------------------------------------------------- cost of a conv
 
@@ -217,7 +218,7 @@ def test_the_rule_of_the_exercise_is_that_of_fit():
     for _ in range(50):
         val_acc = (rng.integers(0, 10, 12) / 10).tolist()
         patience = int(rng.integers(1, 5))
-        run = object.__new__(_Run)
+        run = object.__new__(Run)
         run.recipe = Recipe(early_stopping=patience, keep="last")
         run.history = History(run.recipe, "", "", "cpu")
         for epoch, value in enumerate(val_acc, start=1):

@@ -100,7 +100,7 @@ def test_how_many_batches_are_prepared_at_once_does_not_change_them(stripes, mon
     recipe = labkit.Recipe(batch_size=50)
     inputs = Inputs(stripes.train, recipe, torch.device("cpu"))
     usual = list(batches(stripes.train, recipe, inputs, torch.Generator().manual_seed(0)))
-    monkeypatch.setattr(train, "_PREPARED", pixels)
+    monkeypatch.setattr("labkit.train.inputs._PREPARED", pixels)
     other = list(batches(stripes.train, recipe, inputs, torch.Generator().manual_seed(0)))
     assert len(usual) == len(other)
     for (x, y), (other_x, other_y) in zip(usual, other, strict=True):

@@ -352,7 +352,7 @@ def _loss_after(case: Case, restore, factor: float) -> float:
     with torch.enable_grad(), case.mode(training=True):
         losses = [_step(case, optimizer, x, y) for x, y in case.batches(LR_STEPS)]
     restore()
-    last = torch.stack(losses[-LR_LAST:]).double().mean().item()
+    last = torch.stack(losses[-LR_LAST:]).cpu().double().mean().item()
     return last if math.isfinite(last) else math.inf
 
 

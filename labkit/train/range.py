@@ -8,9 +8,10 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-from labkit import train
 from labkit.data import Splits
-from labkit.train import Inputs, Recipe
+from labkit.train import devices
+from labkit.train.inputs import Inputs, check_split, endless_batches
+from labkit.train.recipe import Recipe, build_optimizer
 
 _SMOOTHING = 0.9
 _FAR_ABOVE = 4.0  # times the lowest loss so far, both smoothed: the rest would not be readable
@@ -49,25 +50,25 @@ def lr_range(
             f"lr_range(low={low}, high={high}, steps={steps}): give 0 < low < high and 2 steps or "
             "more"
         )
-    where = train.device(device)
-    model = train.place(copy.deepcopy(model), recipe, where).train()
-    with train.own_random_numbers(where):
+    where = devices.device(device)
+    model = devices.place(copy.deepcopy(model), recipe, where).train()
+    with devices.own_random_numbers(where):
         rows = _climb(model, data, recipe, low, high, steps, where)
     return pd.DataFrame(rows, columns=["step", "lr", "loss", "smoothed"])
 
 
 def _climb(model, data: Splits, recipe: Recipe, low, high, steps, where) -> list[tuple]:
-    train.check_split(data.train)
+    check_split(data.train)
     split = data.train.to(where)
     torch.manual_seed(recipe.seed)
     generator = torch.Generator(where).manual_seed(recipe.seed)
-    stream = train.endless_batches(split, recipe, Inputs(split, recipe, where), generator)
-    optimizer = train.build_optimizer(model, recipe)
+    stream = endless_batches(split, recipe, Inputs(split, recipe, where), generator)
+    optimizer = build_optimizer(model, recipe)
     rows, average, lowest = [], 0.0, math.inf
     for step, (x, y) in enumerate(stream, start=1):
         lr = low * (high / low) ** ((step - 1) / (steps - 1))
         optimizer.param_groups[0]["lr"] = lr
-        with train.autocast(where, recipe.bf16):
+        with devices.autocast(where, recipe.bf16):
             logits = model(x)
         loss = F.cross_entropy(logits.float(), y, label_smoothing=recipe.label_smoothing)
         value = loss.item()

@@ -1,4 +1,4 @@
-"""What the curves of a run say; `labkit.train` hands it on as `train.read_curves`."""
+"""What the curves of a run say: `labkit.read_curves`."""
 
 import numpy as np
 import pandas as pd

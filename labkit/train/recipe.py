@@ -1,0 +1,200 @@
+"""Everything that decides a run but the model and the data: `Recipe` and its schedules."""
+
+import math
+from dataclasses import asdict, dataclass, field, fields
+
+import numpy as np
+import torch
+from torch import nn
+from torch.optim import lr_scheduler
+
+from labkit import augment
+
+# --------------------------------------------------------------------------- schedules
+
+
+@dataclass(frozen=True)
+class Constant:
+    """The learning rate never changes."""
+
+    def build(self, optimizer, epochs: int, steps: int):
+        return lr_scheduler.LambdaLR(optimizer, lambda _: 1.0)
+
+
+@dataclass(frozen=True)
+class Step:
+    """Multiply the learning rate by `factor` after each `every` epochs."""
+
+    every: int
+    factor: float = 0.1
+
+    def build(self, optimizer, epochs: int, steps: int):
+        return lr_scheduler.StepLR(optimizer, self.every * steps, self.factor)
+
+
+@dataclass(frozen=True)
+class Plateau:
+    """Multiply by `factor` once the validation loss has not fallen for `patience` epochs."""
+
+    factor: float = 0.5
+    patience: int = 2
+
+    def build(self, optimizer, epochs: int, steps: int):
+        return lr_scheduler.ReduceLROnPlateau(optimizer, factor=self.factor, patience=self.patience)
+
+
+@dataclass(frozen=True)
+class Cosine:
+    """Fall to zero along half a cosine, after `warmup` epochs of linear rise.
+
+    Source: Loshchilov & Hutter 2017, SGDR, equation 5 without restarts.
+    """
+
+    warmup: float = 0.0
+
+    def build(self, optimizer, epochs: int, steps: int):
+        total, rise = epochs * steps, self.warmup * steps
+
+        def factor(step: int) -> float:
+            if step < rise:
+                return (step + 1) / (rise + 1)
+            return 0.5 * (1 + math.cos(math.pi * (step - rise) / max(total - rise, 1)))
+
+        return lr_scheduler.LambdaLR(optimizer, factor)
+
+
+@dataclass(frozen=True)
+class OneCycle:
+    """Rise to the recipe's `lr`, then fall to nearly zero, both along cosines, while the
+    momentum does the opposite. Source: Smith & Topin 2018, Super-Convergence."""
+
+    rise: float = 0.3
+
+    def build(self, optimizer, epochs: int, steps: int):
+        lr = optimizer.param_groups[0]["lr"]
+        return lr_scheduler.OneCycleLR(
+            optimizer, max_lr=lr, total_steps=epochs * steps, pct_start=self.rise
+        )
+
+
+SCHEDULES = {
+    "constant": Constant,
+    "step": Step,
+    "plateau": Plateau,
+    "cosine": Cosine,
+    "one_cycle": OneCycle,
+}
+
+# ------------------------------------------------------------------------------ recipe
+
+OPTIMIZERS = ("adam", "adamw", "sgd")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Recipe:
+    """Everything that decides a run but the model and the data.
+
+    `lr`, `momentum`, `nesterov` and `weight_decay` are those of torch's optimisers
+    (`momentum` counts for SGD only). `schedule` is one of `Constant`, `Step`, `Plateau`,
+    `Cosine`, `OneCycle`. `augment` names what is done to training images, see
+    `labkit.augment`. `normalize="train"` subtracts the training set's mean and divides by
+    its standard deviation, channel by channel; `"none"` only scales pixels to [0, 1].
+    `early_stopping=5` ends the run after 5 epochs without a new best validation accuracy.
+    `keep` says whose weights the model ends with: those of the `"best"` epoch by
+    validation accuracy, or of the `"last"`. `channels_last` and `bf16` make a GPU faster.
+
+    Raises ValueError for a value that can't be meant.
+    """
+
+    epochs: int = 10
+    batch_size: int = 128
+    optimizer: str = "adam"
+    lr: float = 1e-3
+    momentum: float = 0.9
+    nesterov: bool = False
+    weight_decay: float = 0.0
+    schedule: Constant | Step | Plateau | Cosine | OneCycle = field(default_factory=Constant)
+    label_smoothing: float = 0.0
+    augment: tuple = ()
+    normalize: str = "train"
+    early_stopping: int | None = None
+    keep: str = "best"
+    channels_last: bool = False
+    bf16: bool = False
+    seed: int = 0
+
+    def __post_init__(self):
+        object.__setattr__(self, "augment", augment.build(self.augment))
+        for name in ("epochs", "batch_size", "early_stopping"):
+            value = getattr(self, name)
+            if name == "early_stopping" and value is None:
+                continue
+            if not _is_whole(value) or value < 1:
+                _refuse(name, value, "a whole number, 1 or more")
+        if not _is_whole(self.seed) or self.seed < 0:
+            _refuse("seed", self.seed, "a whole number, 0 or more")
+        if not _is_number(self.lr) or not 0 < self.lr < math.inf:
+            _refuse("lr", self.lr, "a number above 0")
+        if not _is_number(self.weight_decay) or not 0 <= self.weight_decay < math.inf:
+            _refuse("weight_decay", self.weight_decay, "a number, 0 or more")
+        for name in ("momentum", "label_smoothing"):
+            value = getattr(self, name)
+            if not _is_number(value) or not 0 <= value < 1:
+                _refuse(name, value, "a number from 0 up to, but not including, 1")
+        if not isinstance(self.schedule, tuple(SCHEDULES.values())):
+            _refuse(
+                "schedule", self.schedule, "labkit.Constant(), Step, Plateau, Cosine or OneCycle"
+            )
+        for name, choices in (
+            ("optimizer", OPTIMIZERS),
+            ("normalize", ("train", "none")),
+            ("keep", ("best", "last")),
+        ):
+            if getattr(self, name) not in choices:
+                _refuse(name, getattr(self, name), " or ".join(map(repr, choices)))
+        if self.nesterov and (self.optimizer != "sgd" or self.momentum == 0):
+            _refuse("nesterov", True, 'optimizer="sgd" and a momentum above 0 with it')
+
+    def to_dict(self) -> dict:
+        """Plain values that JSON can hold; `from_dict` reads them back."""
+        values = {item.name: getattr(self, item.name) for item in fields(self)}
+        name = next(name for name, kind in SCHEDULES.items() if type(self.schedule) is kind)
+        values["schedule"] = {"name": name, **asdict(self.schedule)}
+        values["augment"] = [augment.to_dict(transform) for transform in self.augment]
+        return values
+
+    @classmethod
+    def from_dict(cls, values: dict) -> "Recipe":
+        """The recipe that `to_dict` wrote down."""
+        schedule = dict(values["schedule"])
+        schedule = SCHEDULES[schedule.pop("name")](**schedule)
+        return cls(**{**values, "schedule": schedule})
+
+
+def _refuse(name: str, value, wanted: str):
+    raise ValueError(f"Recipe({name}={value!r}): give {wanted}")
+
+
+def _is_whole(value) -> bool:
+    return isinstance(value, int | np.integer) and not isinstance(value, bool)
+
+
+def _is_number(value) -> bool:
+    return isinstance(value, int | float | np.number) and not isinstance(value, bool)
+
+
+def build_optimizer(model: nn.Module, recipe: Recipe) -> torch.optim.Optimizer:
+    """The recipe's optimiser. Raises ValueError for a model with nothing to train."""
+    parameters = [p for p in model.parameters() if p.requires_grad]
+    if not parameters:
+        raise ValueError(
+            f"{type(model).__name__} has no trainable parameter: build its layers in __init__, "
+            "or set requires_grad=True on those that fit should change"
+        )
+    common = {"lr": recipe.lr, "weight_decay": recipe.weight_decay}
+    if recipe.optimizer == "sgd":
+        return torch.optim.SGD(
+            parameters, momentum=recipe.momentum, nesterov=recipe.nesterov, **common
+        )
+    kind = {"adam": torch.optim.Adam, "adamw": torch.optim.AdamW}[recipe.optimizer]
+    return kind(parameters, **common)

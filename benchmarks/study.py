@@ -1,13 +1,21 @@
-"""Two workers against one process with two threads: python benchmarks/study.py
+"""Eight small runs, in three ways: python benchmarks/study.py
 
-The same eight small runs of a CNN on drawn shapes, from nothing, both ways in turn, several rounds;
-a row a way, with the median of the wall times, and the ratio with its range. It wants two quiet
-cores.
+One after the other in one process, which has all cores' threads; in several processes, as
+`labkit study run --workers 2` does it; and several at a time in one process, a Python thread each.
+The runs are the same (a CNN on drawn shapes, from nothing to eight records), the ways take turns;
+a row a way, with the median of the wall times and the ratio to the first with its range. It wants a
+machine that does nothing else. `--device cuda` measures a GPU, where a run alone leaves much idle:
+try `--at-once 4`.
+
+Threads share torch's random numbers, so runs made in that way can't be repeated: it is here to be
+compared, and no option of `study.run`.
 """
 
+import argparse
 import statistics
 import tempfile
 import time
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
 
@@ -18,7 +26,7 @@ from heading import heading
 import labkit
 from labkit import study
 
-ROUNDS, RUNS, CORES, SLIM = 3, 8, 2, (8, 16, 32)
+ROUNDS, RUNS, SLIM = 3, 8, (8, 16, 32)
 
 
 def make_study(folder: Path) -> study.Study:
@@ -44,27 +52,59 @@ def make_study(folder: Path) -> study.Study:
     )
 
 
-def seconds(eight: study.Study, workers: int) -> float:
-    """From nothing to eight records, with `workers` processes on two cores."""
+def one_by_one(eight: study.Study, device: str, at_once: int) -> None:
+    eight.run(workers=1, device=device, progress=False)
+
+
+def in_processes(eight: study.Study, device: str, at_once: int) -> None:
+    eight.run(workers=at_once, device=device, progress=False)
+
+
+def in_threads(eight: study.Study, device: str, at_once: int) -> None:
+    torch.set_num_threads(1)
+    runs = [replace(eight, configs=[config], seeds=[seed]) for config, seed in eight.runs()]
+    with ThreadPoolExecutor(at_once) as pool:
+        list(pool.map(lambda run: one_by_one(run, device, at_once), runs))
+
+
+WAYS = {
+    "one after the other": one_by_one,
+    "{n} processes": in_processes,
+    "{n} at a time, one process": in_threads,
+}
+
+
+def seconds(way, eight: study.Study, device: str, at_once: int) -> float:
+    """From nothing to eight records."""
+    threads = torch.get_num_threads()
     with tempfile.TemporaryDirectory() as folder:
-        torch.set_num_threads(CORES)
         fresh = replace(eight, folder=Path(folder) / "runs")
         began = time.perf_counter()
-        fresh.run(workers=workers, device="cpu", progress=False)
-        return time.perf_counter() - began
+        way(fresh, device, at_once)
+        took = time.perf_counter() - began
+        assert not fresh.missing()
+    torch.set_num_threads(threads)
+    return took
 
 
 def main() -> None:
+    parser = argparse.ArgumentParser()
+    parser.add_argument("--device", default="cpu")
+    parser.add_argument("--at-once", type=int, default=2, metavar="N")
+    arguments = parser.parse_args()
     with tempfile.TemporaryDirectory() as folder:
         eight = make_study(Path(folder))
         model, epochs = eight.configs[0]["model"], eight.recipe.epochs
-        heading(f"{RUNS} runs of {model}, {epochs} epochs, median of {ROUNDS} rounds", "torch")
-        times = [(seconds(eight, 1), seconds(eight, CORES)) for _ in range(ROUNDS)]
-    one, two = (statistics.median(column) for column in zip(*times, strict=True))
-    ratios = sorted(a / b for a, b in times)
-    print(f"{f'one process, {CORES} threads':<28}{one:6.1f} s")
-    print(f"{f'{CORES} processes, one thread':<28}{two:6.1f} s")
-    print(f"ratio {statistics.median(ratios):.2f}, from {ratios[0]:.2f} to {ratios[-1]:.2f}")
+        where = labkit.train.device_name(torch.device(arguments.device))
+        title = f"{RUNS} runs of {model}, {epochs} epochs, on {where}, median of {ROUNDS} rounds"
+        heading(title, "torch")
+        options = (eight, arguments.device, arguments.at_once)
+        rounds = [[seconds(way, *options) for way in WAYS.values()] for _ in range(ROUNDS)]
+    for name, times in zip(WAYS, zip(*rounds, strict=True), strict=True):
+        ratios = sorted(first / took for (first, *_), took in zip(rounds, times, strict=True))
+        spread = f"{statistics.median(ratios):.2f}, from {ratios[0]:.2f} to {ratios[-1]:.2f}"
+        name = name.format(n=arguments.at_once)
+        print(f"{name:<28}{statistics.median(times):6.1f} s   ratio {spread}")
 
 
 if __name__ == "__main__":

@@ -271,6 +271,9 @@ def test_a_run_killed_at_ten_random_moments_resumes_to_the_uninterrupted_numbers
         assert ready.wait(60)
         return process
 
+    def written():
+        return checkpoint.stat().st_mtime_ns if checkpoint.exists() else 0
+
     start().join()
     expected = json.loads(result.read_text())
     result.unlink()
@@ -278,17 +281,18 @@ def test_a_run_killed_at_ten_random_moments_resumes_to_the_uninterrupted_numbers
     killed = resumed_later = 0
     generator = random.Random(0)
     while killed < 10:
-        before = checkpoint.stat().st_mtime_ns if checkpoint.exists() else 0
+        before = written()
         process = start(checkpoint)
-        time.sleep(generator.uniform(0, 0.15) * expected["seconds"])
+        while killed % 2 and written() == before and process.is_alive():
+            time.sleep(0.001)  # every second one is killed after an epoch of its own
+        time.sleep(generator.uniform(0, 0.1) * expected["seconds"])
         process.kill()
         process.join()
         if process.exitcode != -signal.SIGKILL:  # it came to its end first: once more from scratch
             checkpoint.unlink()
             continue
         killed += 1
-        after = checkpoint.stat().st_mtime_ns if checkpoint.exists() else 0
-        resumed_later += after > before > 0
+        resumed_later += written() > before > 0
     assert resumed_later >= 2  # kills fell into a run that went on from a checkpoint
     start(checkpoint).join()
     assert json.loads(result.read_text())["run"] == expected["run"]

@@ -52,38 +52,27 @@ def make_study(folder: Path) -> study.Study:
     )
 
 
-def one_by_one(eight: study.Study, device: str, at_once: int) -> None:
-    eight.run(workers=1, device=device, progress=False)
-
-
-def in_processes(eight: study.Study, device: str, at_once: int) -> None:
+def in_processes(eight: study.Study, at_once: int, device: str) -> None:
     eight.run(workers=at_once, device=device, progress=False)
 
 
-def in_threads(eight: study.Study, device: str, at_once: int) -> None:
+def in_threads(eight: study.Study, at_once: int, device: str) -> None:
+    threads = torch.get_num_threads()
     torch.set_num_threads(1)
     runs = [replace(eight, configs=[config], seeds=[seed]) for config, seed in eight.runs()]
     with ThreadPoolExecutor(at_once) as pool:
-        list(pool.map(lambda run: one_by_one(run, device, at_once), runs))
+        list(pool.map(lambda run: in_processes(run, 1, device), runs))
+    torch.set_num_threads(threads)
 
 
-WAYS = {
-    "one after the other": one_by_one,
-    "{n} processes": in_processes,
-    "{n} at a time, one process": in_threads,
-}
-
-
-def seconds(way, eight: study.Study, device: str, at_once: int) -> float:
+def seconds(way, eight: study.Study, at_once: int, device: str) -> float:
     """From nothing to eight records."""
-    threads = torch.get_num_threads()
     with tempfile.TemporaryDirectory() as folder:
         fresh = replace(eight, folder=Path(folder) / "runs")
         began = time.perf_counter()
-        way(fresh, device, at_once)
+        way(fresh, at_once, device)
         took = time.perf_counter() - began
         assert not fresh.missing()
-    torch.set_num_threads(threads)
     return took
 
 
@@ -92,18 +81,25 @@ def main() -> None:
     parser.add_argument("--device", default="cpu")
     parser.add_argument("--at-once", type=int, default=2, metavar="N")
     arguments = parser.parse_args()
+    n, device = arguments.at_once, arguments.device
+    ways = {
+        "one after the other": (in_processes, 1),
+        f"{n} processes": (in_processes, n),
+        f"{n} at a time, one process": (in_threads, n),
+    }
     with tempfile.TemporaryDirectory() as folder:
         eight = make_study(Path(folder))
         model, epochs = eight.configs[0]["model"], eight.recipe.epochs
-        where = labkit.train.device_name(torch.device(arguments.device))
+        where = labkit.train.device_name(torch.device(device))
         title = f"{RUNS} runs of {model}, {epochs} epochs, on {where}, median of {ROUNDS} rounds"
         heading(title, "torch")
-        options = (eight, arguments.device, arguments.at_once)
-        rounds = [[seconds(way, *options) for way in WAYS.values()] for _ in range(ROUNDS)]
-    for name, times in zip(WAYS, zip(*rounds, strict=True), strict=True):
+        rounds = [
+            [seconds(way, eight, at_once, device) for way, at_once in ways.values()]
+            for _ in range(ROUNDS)
+        ]
+    for name, times in zip(ways, zip(*rounds, strict=True), strict=True):
         ratios = sorted(first / took for (first, *_), took in zip(rounds, times, strict=True))
         spread = f"{statistics.median(ratios):.2f}, from {ratios[0]:.2f} to {ratios[-1]:.2f}"
-        name = name.format(n=arguments.at_once)
         print(f"{name:<28}{statistics.median(times):6.1f} s   ratio {spread}")
 
 

@@ -160,7 +160,7 @@ def _cut_windows(images: Tensor, top: Tensor, left: Tensor, height: int, width: 
     n, channels, rows, columns = images.shape
     length = (height - 1) * columns + width
     windows = images.contiguous().as_strided((images.numel() - length + 1, length), (1, 1))
-    plane = torch.arange(n * channels).view(n, channels) * rows * columns
+    plane = _range(n * channels, images).view(n, channels) * rows * columns
     start = plane + (top * columns + left)[:, None]
     cut = windows.index_select(0, start.flatten())
     strides = (channels * length, length, columns, 1)

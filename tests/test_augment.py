@@ -163,16 +163,9 @@ def test_both_ways_to_cut_give_the_same_pixels(shape):
     generator = torch.Generator().manual_seed(2)
     images = torch.randint(1, 256, shape, generator=generator)
     height, width = shape[2] - 4, shape[3] - 4
-    for corners in (torch.zeros(2, shape[0]).long(), torch.full((2, shape[0]), 4)):
-        windows, pixels = (
-            cut(images, *corners, height, width)
-            for cut in (augment._cut_windows, augment._cut_pixels)
-        )
-        assert torch.equal(windows, pixels)
-        top = corners[0, 0]
-        assert torch.equal(windows, images[:, :, top : top + height, top : top + width])
-    corners = torch.randint(0, 5, (2, shape[0]), generator=generator)
-    windows, pixels = (
-        cut(images, *corners, height, width) for cut in (augment._cut_windows, augment._cut_pixels)
-    )
-    assert torch.equal(windows, pixels)
+    first, last = torch.zeros(2, shape[0]).long(), torch.full((2, shape[0]), 4)
+    for top, left in (first, last, torch.randint(0, 5, first.shape, generator=generator)):
+        corners = zip(images, top, left, strict=True)
+        expected = torch.stack([x[:, i : i + height, j : j + width] for x, i, j in corners])
+        for cut in (augment._cut_windows, augment._cut_pixels):
+            assert torch.equal(cut(images, top, left, height, width), expected)

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from browser.conftest import NOTEBOOKS, errors
+from browser.conftest import KERNEL, NOTEBOOKS, errors
 
 # What a lab shows: sliders (role "slider" for the keyboard) and dropdowns.
 SLIDER, DROPDOWN = ".widget-slider", ".widget-dropdown"
@@ -15,10 +15,25 @@ PICTURE = """(control) => {
   const output = control.closest('.jp-OutputArea-output');
   return [...output.querySelectorAll('img.widget-image, .widget-image img')].at(-1)?.src ?? '';
 }"""
+# Nothing is on its way any more: a picture is there and stays for 200 ms, the kernel is idle. Two
+# moves in a row, of which the second takes the first one back, may be sent as none.
+SETTLED = """async (control) => {
+  const picture = PICTURE, kernel = KERNEL;
+  const ready = () => picture(control) && kernel.status === 'idle' ? picture(control) : null;
+  let seen = null, since = performance.now();
+  for (const end = since + 30000; performance.now() < end;) {
+    const now = ready();
+    if (now !== seen) [seen, since] = [now, performance.now()];
+    if (seen && performance.now() - since > 200) return;
+    await new Promise((resolve) => setTimeout(resolve, 20));
+  }
+  throw new Error(`the page does not settle, the kernel is ${kernel.status}`);
+}""".replace("PICTURE", PICTURE).replace("KERNEL", KERNEL)
 # Milliseconds from the first key or pointer event to another picture: each has an address of its
 # own. The promise is kept in the page while the control is moved.
 WATCH = """(control) => {
   const picture = PICTURE, before = picture(control);
+  const value = () => control.querySelector('[role=slider]')?.getAttribute('aria-valuetext');
   let began = null;
   const start = () => { began ??= performance.now(); };
   for (const event of ['keydown', 'pointerdown', 'change'])
@@ -28,12 +43,13 @@ WATCH = """(control) => {
     const look = () => {
       const now = picture(control);
       if (now && now !== before) return resolve(performance.now() - began);
-      if (performance.now() - called > 30000) return reject(new Error('the picture stays'));
+      if (performance.now() - called > 30000) return reject(
+        new Error(`the picture stays, value ${value()}, kernel ${KERNEL.status}`));
       setTimeout(look, 2);
     };
     look();
   });
-}""".replace("PICTURE", PICTURE)
+}""".replace("PICTURE", PICTURE).replace("KERNEL", KERNEL)
 
 
 def labs_with_controls() -> list[str]:
@@ -49,6 +65,7 @@ def labs_with_controls() -> list[str]:
 
 def moved(control, move) -> float:
     """Milliseconds from the move to the changed picture. Raises if it stays as it is."""
+    control.evaluate(SETTLED)
     control.evaluate(WATCH)
     move()
     return control.page.evaluate("() => window.moved")

@@ -1,6 +1,5 @@
 """The catalogue's studies and their recorded runs: what is recorded can be done again."""
 
-import json
 from dataclasses import replace
 
 import pytest
@@ -27,8 +26,8 @@ def test_every_recorded_run_is_one_of_its_study(name):
         assert not run["data"]["stand_in"]
         assert run["epochs"] or "diverged" in run
         if a_study.train is not variants.in_numpy:
-            planned = a_study.recipe_for(run["config"], run["seed"]).to_dict()
-            assert run["recipe"] == json.loads(json.dumps(planned))
+            planned = a_study.recipe_for(run["config"], run["seed"])
+            assert labkit.Recipe.from_dict(run["recipe"]) == planned
 
 
 def test_the_shortest_recorded_run_repeated_lies_among_its_seeds():

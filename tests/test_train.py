@@ -63,9 +63,8 @@ def test_keep_last_leaves_the_last_epochs_weights(stripes, make_model, quick_fit
 def test_fit_takes_the_same_steps_as_a_loop_written_in_plain_torch(
     stripes, make_model, options, build
 ):
-    recipe = labkit.Recipe(
-        epochs=2, batch_size=32, lr=0.05, label_smoothing=0.1, keep="last", **options
-    )
+    options = {"epochs": 2, "label_smoothing": 0.1, "keep": "last", "fused": False, **options}
+    recipe = labkit.Recipe(batch_size=32, lr=0.05, **options)
     fitted, plain = make_model(), make_model()
     labkit.fit(fitted, stripes, recipe, progress=False)
 
@@ -82,6 +81,12 @@ def test_fit_takes_the_same_steps_as_a_loop_written_in_plain_torch(
                 optimizer.step()
     for name, value in plain.state_dict().items():
         assert torch.equal(value, fitted.state_dict()[name]), name
+
+
+def test_weights_are_updated_in_a_single_pass_where_torch_can(make_model):
+    for device, fused in (("cpu", True), ("meta", False)):  # as on MPS: not everywhere
+        optimizer = train.build_optimizer(make_model().to(device), labkit.Recipe())
+        assert optimizer.defaults["fused"] is fused
 
 
 def test_an_epoch_shows_every_image_once_and_normalises_it(stripes):
@@ -547,14 +552,19 @@ def test_bf16_trains_on_the_cpu_too(stripes, make_model, quick_fit):
     assert history.best["val_acc"] > 0.8
 
 
-def test_channels_last_changes_nothing_but_the_layout(stripes, quick_fit):
+@pytest.mark.parametrize("optimizer", train.OPTIMIZERS)
+@pytest.mark.parametrize(
+    "faster", [{"channels_last": True}, {"fused": True}, {"channels_last": True, "fused": True}]
+)
+def test_what_is_there_for_speed_changes_only_the_rounding(stripes, quick_fit, optimizer, faster):
     def build():
         torch.manual_seed(0)
         return nn.Sequential(nn.Conv2d(1, 8, 3), nn.ReLU(), nn.Flatten(), nn.Linear(288, 3))
 
-    plain = quick_fit(build(), stripes, epochs=2)
-    last = quick_fit(build(), stripes, epochs=2, channels_last=True)
-    for a, b in zip(numbers(plain), numbers(last), strict=True):
+    options = {"epochs": 2, "optimizer": optimizer, "weight_decay": 0.01}
+    plain = quick_fit(build(), stripes, fused=False, **options)
+    fast = quick_fit(build(), stripes, **options, **{"fused": False, **faster})
+    for a, b in zip(numbers(plain), numbers(fast), strict=True):
         assert a == pytest.approx(b, abs=1e-4)
 
 

@@ -1,7 +1,8 @@
 """The studies behind the labs, by name: each reported table measured again, over several seeds.
 
 A recipe follows its report wherever the report says what it did; what it leaves open is ours,
-and said beside it. `channels_last` and `bf16` are there for speed; a record names both.
+and said beside it. `channels_last`, `bf16` and `fused` are there for speed, and a record names
+them. `fused` is off where runs were recorded before it was there: they must repeat exactly.
 """
 
 from labkit.augment import Crop, Erasing, Flip
@@ -53,7 +54,9 @@ double_softmax = Study(
     model=variants.linear,
     loss=variants.softmax_again,
     # d2l's own: batches of 256 raw pixels, plain SGD; 20 epochs are ours.
-    recipe=Recipe(epochs=20, batch_size=256, momentum=0, normalize="none", keep="last"),
+    recipe=Recipe(
+        epochs=20, batch_size=256, momentum=0, normalize="none", keep="last", fused=False
+    ),
 )
 
 # ------------------------------------------------------------ lab 03, BatchNorm and Dropout
@@ -79,7 +82,7 @@ batchnorm_dropout = Study(
     seeds=range(10),
     naming=("model", "batchnorm", "dropout", "lr"),
     model=variants.small_regularised,
-    recipe=Recipe(keep="last"),
+    recipe=Recipe(keep="last", fused=False),
 )
 
 mlp_cnn_cifar10 = Study(
@@ -124,7 +127,14 @@ mlp_vs_cnn = Study(
     naming=("dataset", "model", "channels", "permuted"),
     model=variants.whatever_the_pixels,
     train=variants.permuted_or_moved,
-    recipe=Recipe(epochs=4, batch_size=64, lr=3e-3, schedule=OneCycle(), channels_last=True),
+    recipe=Recipe(
+        epochs=4,
+        batch_size=64,
+        lr=3e-3,
+        schedule=OneCycle(),
+        channels_last=True,
+        fused=False,
+    ),
 )
 
 # ---------------------------------------------------------------------- lab 05, Imagenette
@@ -152,6 +162,7 @@ imagenet10 = Study(
         label_smoothing=0.1,
         channels_last=True,
         bf16=True,
+        fused=False,
     ),
 )
 
@@ -243,6 +254,7 @@ fashion_ablation = Study(
         augment=("flip",),
         channels_last=True,
         bf16=True,
+        fused=False,
     ),
 )
 
@@ -265,6 +277,7 @@ fashion_best = Study(
         augment=(Crop(2), Flip()),
         channels_last=True,
         bf16=True,
+        fused=False,
     ),
 )
 
@@ -279,13 +292,13 @@ cifar10_grid = Study(
     options=_SLIM,
     configs=grid(
         model="CNN",
-        lr=[0.003, 0.01, 0.03, 0.1, 0.3],
+        lr=[0.001, 0.003, 0.01, 0.03, 0.1],
         batch_size=[16, 64, 256, 1024],
         dropout=[0.0, 0.3, 0.6],
     ),
     seeds=SEEDS[:3],
     model=variants.slim,
-    recipe=Recipe(epochs=8, optimizer="sgd", momentum=0.9, channels_last=True),
+    recipe=Recipe(epochs=8, optimizer="sgd", momentum=0.9, channels_last=True, fused=False),
 )
 
 cifar10_schedules = Study(
@@ -309,7 +322,7 @@ cifar10_schedules = Study(
         }
     },
     model=variants.slim,
-    recipe=Recipe(epochs=20, batch_size=64, channels_last=True),
+    recipe=Recipe(epochs=20, batch_size=64, channels_last=True, fused=False),
 )
 
 cifar10_dropout = Study(
@@ -320,7 +333,7 @@ cifar10_dropout = Study(
     configs=grid(model=["MLP", "CNN"], dropout=[0.0, 0.1, 0.3, 0.5, 0.7]),
     seeds=SEEDS[:3],
     model=variants.slim,
-    recipe=Recipe(epochs=20, batch_size=64, keep="last", channels_last=True),
+    recipe=Recipe(epochs=20, batch_size=64, keep="last", channels_last=True, fused=False),
 )
 
 # ------------------------------------------------------------------------- lab 12, on the clock
@@ -354,7 +367,7 @@ def _on_the_clock(name: str, question: str, configs: list[dict]) -> Study:
         },
         model=variants.timed_network,
         train=variants.on_the_clock,
-        recipe=Recipe(keep="last"),
+        recipe=Recipe(keep="last", fused=False),
     )
 
 
@@ -407,6 +420,7 @@ speed_run = _on_the_clock(
         _changed(_CPU_LADDER[-1], "SGD", optimizer="sgd", lr=0.1, nesterov=True),
         _changed(_CPU_LADDER[-1], "batches of 32", batch_size=32, steps=600),
         _changed(_CPU_LADDER[-1], "a quarter of the channels", width=8, steps=1_000),
+        _changed(_CPU_LADDER[-1], "fused update", fused=True),
         _changed(_CPU_LADDER[-1], "compiled", compiled=True),
     ),
 )
@@ -442,6 +456,7 @@ speed_run_gpu = _on_the_clock(
         ("batches of 512", {"batch_size": 512, "lr": 0.4}),
         ("label smoothing", {"label_smoothing": 0.1}),
         ("averaged weights", {"average": 0.99}),
+        ("fused update", {"fused": True}),
         ("compiled", {"compiled": True}),
     ),
 )

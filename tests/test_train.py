@@ -561,9 +561,9 @@ def test_what_is_there_for_speed_changes_only_the_rounding(stripes, quick_fit, o
         torch.manual_seed(0)
         return nn.Sequential(nn.Conv2d(1, 8, 3), nn.ReLU(), nn.Flatten(), nn.Linear(288, 3))
 
-    options = {"epochs": 2, "optimizer": optimizer, "weight_decay": 0.01}
-    plain = quick_fit(build(), stripes, fused=False, **options)
-    fast = quick_fit(build(), stripes, **options, **{"fused": False, **faster})
+    options = {"epochs": 2, "optimizer": optimizer, "weight_decay": 0.01, "fused": False}
+    plain = quick_fit(build(), stripes, **options)
+    fast = quick_fit(build(), stripes, **options | faster)
     for a, b in zip(numbers(plain), numbers(fast), strict=True):
         assert a == pytest.approx(b, abs=1e-4)
 

@@ -128,12 +128,7 @@ mlp_vs_cnn = Study(
     model=variants.whatever_the_pixels,
     train=variants.permuted_or_moved,
     recipe=Recipe(
-        epochs=4,
-        batch_size=64,
-        lr=3e-3,
-        schedule=OneCycle(),
-        channels_last=True,
-        fused=False,
+        epochs=4, batch_size=64, lr=3e-3, schedule=OneCycle(), channels_last=True, fused=False
     ),
 )
 

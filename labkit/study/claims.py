@@ -69,10 +69,15 @@ class Claim:
     sign: int = 1
     reaches: bool = False
 
+    def effects(self) -> pd.Series:
+        """Our effect, a fraction, seed by seed; of a level, ours minus the reported one."""
+        ours = self.measured.measured()
+        return ours - self.reported.reported() if self.reaches else ours
+
     def judge(self) -> dict:
         """One row of `judge()`."""
         claimed = self.reported.reported() if self.reported else math.nan
-        effects = self.measured.measured() - (claimed if self.reaches else 0)
+        effects = self.effects()
         n = len(effects)
         mean, low, high = interval(effects) if n > 1 else (effects.mean(), math.nan, math.nan)
         return {

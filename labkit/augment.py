@@ -45,7 +45,7 @@ class Crop:
         room = torch.full((len(images),), 2 * self.padding, device=images.device)
         top, left = (_offsets(room, images, generator) for _ in range(2))
         padded = F.pad(images, (self.padding,) * 4)
-        cut = _cut_windows if images.device.type == "cpu" else _cut_pixels
+        cut = _cut_rows if images.device.type == "cpu" else _cut_pixels
         return cut(padded, top, left, *images.shape[2:])
 
 
@@ -153,18 +153,14 @@ def _cut_pixels(images: Tensor, top: Tensor, left: Tensor, height: int, width: i
     return _take(images, rows * images.shape[3] + columns)
 
 
-def _cut_windows(images: Tensor, top: Tensor, left: Tensor, height: int, width: int) -> Tensor:
-    """The same, several times as fast on a CPU. In one row of memory a rectangle lies in a window
-    from its first pixel to its last: whole windows are copied, then what is between the rows is
-    left out."""
+def _cut_rows(images: Tensor, top: Tensor, left: Tensor, height: int, width: int) -> Tensor:
+    """The same, several times as fast on a CPU: copies rows, each from where it starts in memory."""
     n, channels, rows, columns = images.shape
-    length = (height - 1) * columns + width
-    windows = images.contiguous().as_strided((images.numel() - length + 1, length), (1, 1))
-    plane = _range(n * channels, images).view(n, channels) * rows * columns
-    start = plane + (top * columns + left)[:, None]
-    cut = windows.index_select(0, start.flatten())
-    strides = (channels * length, length, columns, 1)
-    return cut.as_strided((n, channels, height, width), strides).contiguous()
+    row = images.contiguous().as_strided((images.numel() - width + 1, width), (1, 1))
+    plane = _range(n * channels, images).view(n, channels, 1) * rows * columns
+    corner = plane + (top * columns + left)[:, None, None]
+    start = corner + _range(height, images) * columns
+    return row.index_select(0, start.flatten()).view(n, channels, height, width)
 
 
 def _inside(start: Tensor, length: Tensor, size: int) -> Tensor:

@@ -167,5 +167,5 @@ def test_both_ways_to_cut_give_the_same_pixels(shape):
     for top, left in (first, last, torch.randint(0, 5, first.shape, generator=generator)):
         corners = zip(images, top, left, strict=True)
         expected = torch.stack([x[:, i : i + height, j : j + width] for x, i, j in corners])
-        for cut in (augment._cut_windows, augment._cut_pixels):
+        for cut in (augment._cut_rows, augment._cut_pixels):
             assert torch.equal(cut(images, top, left, height, width), expected)

@@ -154,7 +154,7 @@ def _cut_pixels(images: Tensor, top: Tensor, left: Tensor, height: int, width: i
 
 
 def _cut_rows(images: Tensor, top: Tensor, left: Tensor, height: int, width: int) -> Tensor:
-    """The same, several times as fast on a CPU: copies rows, each from where it starts in memory."""
+    """The same, several times as fast on a CPU: copies rows, from where each starts in memory."""
     n, channels, rows, columns = images.shape
     row = images.contiguous().as_strided((images.numel() - width + 1, width), (1, 1))
     plane = _range(n * channels, images).view(n, channels, 1) * rows * columns

@@ -29,7 +29,7 @@ import numpy as np
 
 
 class Parameter:
-    """An array that is learned, `.data`, and the gradient of the loss by it, `.grad`.
+    """An array that is learned, `.data`, and the gradient of the loss with respect to it, `.grad`.
 
     Both have the same shape and dtype. `backward` overwrites `.grad` (torch adds to it, which
     is why torch needs `zero_grad` and this network does not).

@@ -31,7 +31,7 @@ def test_a_validation_loss_that_jumps_up_and_down_is_an_oscillation():
     assert list(found) == ["oscillation"]
     # The neighbours of 1.1 are 0.9: it lies 0.2 off them, 20 % of the median, 1.0.
     assert "turns round in 10 of 10 epochs" in found["oscillation"]
-    assert "lies 20% of itself off" in found["oscillation"]
+    assert "typically 20% away from the mean" in found["oscillation"]
     assert "smaller lr" in found["oscillation"]
 
 

@@ -56,7 +56,7 @@ def lab11_seeds_needed(seeds_needed: Callable[[float, float], int]) -> None:
                 f"with n = {right} the half width is {half:.4f}, for the first time below |effect|"
             )
         raise AssertionError(f"{where}, but {right} seeds are needed: {hint}.")
-    print("OK  seeds_needed: a third of the effect costs nine times the seeds.")
+    print("OK  seeds_needed finds the smallest number, with Student's t.")
 
 
 def _half(std: float, n: int, student: bool) -> float:

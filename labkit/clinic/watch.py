@@ -20,7 +20,6 @@ class _Counts:
     stale: int = 0  # first backward after a step that found old gradients
     fresh: int = 0  # first backward after a step that found none
     wasted: int = 0  # gradients thrown away before any step
-    empty_steps: int = 0  # steps that found no gradient
     not_finite: int = 0
     eval_forwards: int = 0  # without gradients
     eval_in_train: int = 0
@@ -117,7 +116,6 @@ class watch:
     def _before_step(self, *_) -> None:
         found = _any_gradient(self.probes)
         if not found:
-            self.counts.empty_steps += 1
             self.counts.wasted += self.since_step
         elif not all(p.grad is None or p.grad.isfinite().all() for p in self.probes[-1:]):
             self.counts.not_finite += 1
@@ -164,8 +162,8 @@ class watch:
                 Finding(
                     "gradients never used",
                     "contract",
-                    f"{wasted} of {counts.backwards} backward passes were zeroed before any of "
-                    f"{counts.steps} steps ({counts.empty_steps} of them with no gradient)",
+                    f"the gradients of {wasted} of {counts.backwards} backward passes were zeroed "
+                    f"before a step used them ({counts.steps} steps)",
                     "each is used once; accumulation adds up, and uses all",
                     DEFINITION,
                 )

@@ -68,9 +68,9 @@ def _oscillation(val_loss: np.ndarray) -> str:
     if turns < most / 2 or zigzag < ZIGZAG:
         return ""
     return (
-        f"Oscillation: the validation loss turns round in {turns} of {most} epochs, and typically "
-        f"lies {zigzag:.0%} of itself off the mean of its neighbours. Try a smaller lr, or a "
-        "schedule that lets it fall."
+        f"Oscillation: the validation loss turns round in {turns} of {most} epochs, and is "
+        f"typically {zigzag:.0%} away from the mean of the epochs before and after. Try a smaller "
+        "lr, or a schedule that lets it fall."
     )
 
 

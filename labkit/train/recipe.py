@@ -34,7 +34,8 @@ class Step:
 
 @dataclass(frozen=True)
 class Plateau:
-    """Multiply by `factor` once the validation loss has not fallen for `patience` epochs."""
+    """Multiply by `factor` once the validation loss has not fallen for more than `patience`
+    epochs."""
 
     factor: float = 0.5
     patience: int = 2

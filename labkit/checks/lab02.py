@@ -6,6 +6,7 @@ from collections.abc import Callable
 import torch
 import torch.nn.functional as F
 from torch import Tensor
+from torch.overrides import TorchFunctionMode
 
 
 def lab02_loss_range(loss_range: Callable[[int], tuple[float, float]]) -> None:
@@ -78,7 +79,38 @@ def lab02_gradient(gradient: Callable[[Tensor, Tensor], Tensor]) -> None:
             f"Logits {n} x {num_classes}: autograd disagrees by up to {worst:.2g}. Check the image "
             "at z = 0 first: there the gradient is (1/C - one_hot) / C."
         )
+    _check_its_means(gradient)
     print("OK  Equal to autograd to 1e-6, for 2, 3, 10 and 100 classes.")
+
+
+def _check_its_means(gradient) -> None:
+    """It must do without autograd, and without anything larger than N x C."""
+    logits = torch.linspace(-1, 1, 150).view(3, 50)
+    largest = _Largest()
+    try:
+        with torch.no_grad(), largest:
+            gradient(logits, torch.tensor([0, 7, 49]))
+    except RuntimeError as error:
+        raise AssertionError(
+            "The numbers are right, but under torch.no_grad() there are none: compute the formula "
+            "itself, without autograd."
+        ) from error
+    assert largest.elements <= logits.numel(), (
+        f"The numbers are right, but for logits 3 x 50 you made a tensor of {largest.elements} "
+        "numbers, more than N x C = 150: multiply out (diag p - p pᵀ) v first."
+    )
+
+
+class _Largest(TorchFunctionMode):
+    """Notes how many numbers the largest tensor has that is made meanwhile."""
+
+    elements = 0
+
+    def __torch_function__(self, function, types, args=(), kwargs=None):
+        made = function(*args, **(kwargs or {}))
+        if isinstance(made, Tensor):
+            self.elements = max(self.elements, made.numel())
+        return made
 
 
 def _double_softmax_gradient(logits: Tensor, labels: Tensor) -> Tensor:

@@ -186,6 +186,8 @@ def build(transforms) -> tuple:
     """
     if isinstance(transforms, str):
         raise ValueError(f'augment={transforms!r}: give a tuple of names, as in ("{transforms}",)')
+    if transforms is None:
+        raise ValueError("augment=None: give a tuple of names, () for none")
     return tuple(_build_one(transform) for transform in transforms)
 
 

@@ -1,7 +1,8 @@
 """Batch normalisation and dropout by hand, to be read beside their papers.
 
-Each class takes the constructor arguments of its namesake in ``torch.nn`` and keeps the same names
-in its ``state_dict``, so that the two can stand in for each other and weights move between them.
+Each class takes the constructor arguments that its namesake in ``torch.nn`` has had since torch
+2.6, and keeps the same names in its ``state_dict``, so that the two can stand in for each other and
+weights move between them.
 """
 
 import torch
@@ -122,6 +123,8 @@ class _BatchNorm(nn.Module):
     def _track(self, mean: Tensor, var: Tensor, values_per_channel: int) -> None:
         """Move the running statistics towards those of this batch."""
         self.num_batches_tracked += 1
+        if not values_per_channel:  # a batch without images has no statistics
+            return
         momentum = self.momentum
         if momentum is None:  # the plain average over all batches so far
             momentum = 1 / self.num_batches_tracked.item()

@@ -37,7 +37,7 @@ class Parameter:
 
     def __init__(self, data: np.ndarray):
         self.data = data
-        self.grad = np.zeros_like(data)
+        self.grad = np.zeros(data.shape, data.dtype)
 
 
 class Module:
@@ -283,6 +283,9 @@ class Diverged(ValueError):
         super().__init__(message)
         self.history = history
 
+    def __reduce__(self):  # or a worker process can't hand it over
+        return type(self), (self.args[0], self.history)
+
 
 def minibatches(
     x: np.ndarray, y: np.ndarray, batch_size: int, rng: np.random.Generator
@@ -449,4 +452,5 @@ def check_gradients(
     # Copied before they are compared: `value` runs the module again.
     found = [("x", x, dx.copy())]
     found += [(name, p.data, p.grad.copy()) for name, p in module.named_parameters()]
-    return max(compare(name, grad, numerical_gradient(value, a)) for name, a, grad in found)
+    differences = [compare(name, grad, numerical_gradient(value, a)) for name, a, grad in found]
+    return float(np.max(differences))  # the built-in max passes over NaN

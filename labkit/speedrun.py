@@ -34,7 +34,8 @@ class Pictures(Dataset):
 
     def __init__(self, split: Split, recipe: Recipe):
         transforms = import_torchvision().transforms
-        steps = [_per_image(transforms, one, split.images.shape[2]) for one in recipe.augment]
+        size = tuple(split.images.shape[2:])
+        steps = [_per_image(transforms, one, size) for one in recipe.augment]
         steps.append(transforms.ToTensor())
         if recipe.normalize == "train":
             steps.append(transforms.Normalize(split.mean, split.std))
@@ -49,7 +50,7 @@ class Pictures(Dataset):
         return self.transform(Image.fromarray(self.arrays[index].squeeze())), self.labels[index]
 
 
-def _per_image(transforms, one, size: int):
+def _per_image(transforms, one, size: tuple[int, int]):
     """torchvision's transform for one of ours."""
     match one:
         case augment.Crop():
@@ -67,9 +68,9 @@ def from_loader(
     """Endless batches of a DataLoader over `Pictures`, as tutorials have it."""
     where = split.images.device
     order = torch.Generator().manual_seed(recipe.seed)
-    loader = DataLoader(
-        Pictures(split, recipe), recipe.batch_size, shuffle=True, drop_last=True, generator=order
-    )
+    batch_size = min(recipe.batch_size, len(split))
+    options = {"shuffle": True, "drop_last": True, "generator": order}
+    loader = DataLoader(Pictures(split, recipe), batch_size, **options)
     while True:
         for x, y in loader:
             yield x.to(where), y.to(where)
@@ -98,7 +99,8 @@ def timed(
 
     It trains for `steps`, by default for the recipe's epochs, and the schedule is drawn out or
     together to that length. `keep` and `early_stopping` do not count: the run ends after a reading
-    of `stop_at` or more, and the model stays as it is then.
+    of `stop_at` or more, and the model ends with the weights
+    that were validated last.
 
     A row of the history is a reading: step, epoch (a fraction), train_loss (mean since the last
     reading), val_loss, val_acc, lr, and seconds: of training since the last reading. Validation
@@ -111,8 +113,9 @@ def timed(
     compiled: put the network through torch.compile.
     on_reading: called with the history so far; ends the run by returning True.
 
-    Raises ValueError for an unknown feed, for a number that can't be meant, and for the schedule
-    `Plateau`, which waits for ends of epochs.
+    Raises `train.Diverged` when the loss is no longer finite, and ValueError for an unknown feed,
+    for a number that can't be meant, and for the schedule `Plateau`, which waits for the end of an
+    epoch.
     """
     train.check_split(data.train)
     train.check_split(data.val)
@@ -140,7 +143,7 @@ def timed(
     network = torch.compile(model) if compiled else model
 
     with train.own_random_numbers(where):
-        torch.manual_seed(recipe.seed)
+        train.seed(where, recipe.seed)
         generator = torch.Generator(where).manual_seed(recipe.seed)
         stream = FEEDS[feed](split, recipe, inputs, generator)
         losses = []
@@ -150,6 +153,8 @@ def timed(
             x, y = next(stream)
             with train.autocast(where, recipe.bf16):
                 logits = network(x)
+            if step == 1:
+                train.check_logits(logits, split)
             loss = F.cross_entropy(logits.float(), y, label_smoothing=recipe.label_smoothing)
             optimizer.zero_grad()
             loss.backward()
@@ -163,6 +168,12 @@ def timed(
                 continue
             train_loss = torch.stack(losses).mean().item()  # waits for the device
             seconds = time.perf_counter() - began
+            if not math.isfinite(train_loss):
+                raise train.Diverged(
+                    f"The mean training loss was {train_loss} at the reading of step {step}: try a "
+                    f"smaller lr than {recipe.lr}",
+                    history,
+                )
             found = train.evaluate(averaged.module if averaged else model, val, recipe=recipe)
             history.rows.append(
                 {
@@ -180,6 +191,9 @@ def timed(
                 break
             losses = []
             began = time.perf_counter()
+    if averaged is not None:
+        model.load_state_dict(averaged.module.state_dict())
+    model.labkit_recipe = recipe
     return history
 
 

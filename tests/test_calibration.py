@@ -93,3 +93,8 @@ def test_no_bin_and_infinite_logits_are_refused():
         calibration.reliability(PROBABILITIES, LABELS, bins=0)
     with pytest.raises(ValueError, match="logits are not all finite"):
         calibration.temperature(torch.tensor([[0.0, torch.inf]]), torch.zeros(1))
+
+
+def test_labels_of_other_classes_are_refused():
+    with pytest.raises(ValueError, match="labels go from 0 to 12, but logits have 3 classes"):
+        calibration.temperature(torch.randn(4, 3), torch.tensor([0, 1, 2, 12]))

@@ -452,3 +452,22 @@ def test_public_names_have_docstrings():
         if getattr(value, "__module__", "") == numpy_net.__name__ and not name.startswith("_"):
             assert value.__doc__, name
     assert isinstance(mlp(2, 2).parameters()[0], Parameter)
+
+
+def test_a_gradient_that_is_nan_is_not_called_right():
+    class Broken(numpy_net.Linear):
+        def backward(self, dy):
+            dx = super().backward(dy)
+            self.weight.grad[:] = np.nan
+            return dx
+
+    layer = Broken(3, 2, np.random.default_rng(0))
+    assert np.isnan(numpy_net.check_gradients(layer, np.ones((2, 3))))
+
+
+def test_a_transposed_array_can_be_a_parameter():
+    layer = numpy_net.Linear(3, 2, np.random.default_rng(0))
+    layer.weight = numpy_net.Parameter(np.ones((2, 3)).T)
+    layer.forward(np.ones((4, 3)))
+    layer.backward(np.ones((4, 2)))
+    assert (layer.weight.grad == 4).all()

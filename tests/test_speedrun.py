@@ -210,3 +210,21 @@ def test_a_run_on_the_clock_is_recorded(stripes, tmp_path, monkeypatch):
     assert row["seconds"] == pytest.approx(curve["seconds"].sum())
     assert 0 <= row["test_accuracy"] <= 1
     assert one.missing() == []
+
+
+def test_averaged_weights_are_what_the_model_ends_with(stripes, make_model):
+    model, recipe = make_model(), replace(RECIPE, normalize="none")
+    history = speedrun.timed(model, stripes, recipe, average=0.9)
+    assert labkit.evaluate(model, stripes.val).loss == history.rows[-1]["val_loss"]
+
+
+def test_a_loss_that_is_not_finite_ends_the_run(stripes, make_model):
+    recipe = replace(RECIPE, optimizer="sgd", lr=1e38)
+    with pytest.raises(labkit.train.Diverged, match="try a smaller lr than 1e"):
+        speedrun.timed(make_model(), stripes, recipe, every=5)
+
+
+def test_the_loader_feeds_fewer_images_than_a_batch(stripes, make_model):
+    import_torchvision()
+    recipe = replace(RECIPE, batch_size=1000)
+    assert speedrun.timed(make_model(), stripes, recipe, steps=2, feed="loader").rows

@@ -64,8 +64,9 @@ def test_a_seed_repeats_the_test(stripes, make_model):
 
 
 @pytest.mark.parametrize(
-    "options", [{"low": 0}, {"low": 1, "high": 1}, {"high": float("inf")}, {"steps": 1}]
+    "options",
+    [{"low": 0}, {"low": 1, "high": 1}, {"high": float("inf")}, {"steps": 1}, {"steps": 9.5}],
 )
 def test_a_range_that_is_none_is_refused(stripes, make_model, options):
-    with pytest.raises(ValueError, match="give 0 < low < high and 2 steps or more"):
+    with pytest.raises(ValueError, match="give 0 < low < high and 2 whole steps or more"):
         labkit.lr_range(make_model(), stripes, SGD, **options)

@@ -112,3 +112,9 @@ def test_a_diverged_run_is_refused():
     val_loss[3] = np.inf
     with pytest.raises(ValueError, match="val_loss is inf in epoch 4.*smaller lr"):
         labkit.read_curves(curves(val_loss=val_loss))
+
+
+def test_a_loss_that_has_reached_zero_is_no_plateau():
+    assert "plateau" not in labkit.read_curves(
+        curves(train_loss=0 * EPOCHS, train_acc=1 + 0 * EPOCHS)
+    )

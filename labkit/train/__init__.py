@@ -1,7 +1,7 @@
 """Train and evaluate a classifier: `Recipe`, `fit`, `History`, `evaluate`, `predict`."""
 
-from labkit.train.devices import autocast, device, device_name, own_random_numbers, place
-from labkit.train.evaluation import Evaluation, evaluate, predict
+from labkit.train.devices import autocast, device, device_name, own_random_numbers, place, seed
+from labkit.train.evaluation import Evaluation, check_logits, evaluate, predict
 from labkit.train.history import Diverged, History, versions
 from labkit.train.inputs import Inputs, batches, check_split, endless_batches, steps_in_epoch
 from labkit.train.loop import fit
@@ -35,6 +35,7 @@ __all__ = [
     "autocast",
     "batches",
     "build_optimizer",
+    "check_logits",
     "check_split",
     "device",
     "device_name",
@@ -46,6 +47,7 @@ __all__ = [
     "place",
     "predict",
     "read_curves",
+    "seed",
     "steps_in_epoch",
     "versions",
 ]

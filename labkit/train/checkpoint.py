@@ -16,9 +16,9 @@ from labkit.train.recipe import Recipe, build_optimizer
 class Run:
     """The state of a run: what a checkpoint must hold, and how it is saved and restored."""
 
-    FORMAT = 1
+    FORMAT = 2
 
-    def __init__(self, model, data: Splits, recipe: Recipe, where: torch.device, path: Path | None):
+    def __init__(self, model, data: Splits, recipe: Recipe, where, path: Path | None, loss=None):
         self.model, self.recipe, self.where, self.path = model, recipe, where, path
         self.steps = steps_in_epoch(len(data.train), recipe.batch_size)
         self.inputs = Inputs(data.train, recipe, where)
@@ -27,6 +27,10 @@ class Run:
         self.generator = torch.Generator(where)
         self.history = History(recipe, data.name, data.fingerprint, devices.device_name(where))
         self.best_weights = None
+        # The fingerprint is the same for every seed and val_fraction; these numbers are not.
+        val = 0 if data.val is None else len(data.val)
+        self.split = [len(data.train), val, *data.mean, *data.std]
+        self.loss = getattr(loss, "__qualname__", type(loss).__name__)
         if path is not None and path.exists():
             self._resume()
 
@@ -34,7 +38,7 @@ class Run:
         """Fresh random numbers that depend on the seed and the epoch alone, so that a
         resumed run needs no generator's state."""
         seed = self.recipe.seed * 1_000_003 + epoch
-        torch.manual_seed(seed)
+        devices.seed(self.where, seed)
         return self.generator.manual_seed(seed)
 
     def finish_epoch(self, row: dict) -> None:
@@ -79,8 +83,10 @@ class Run:
             "recipe": self.recipe.to_dict(),
             "data": self.history.data,
             "fingerprint": self.history.fingerprint,
-            "model": type(self.model).__name__,
+            "split": self.split,
             "shapes": shapes,
+            "model": repr(self.model),
+            "loss": self.loss,
         }
 
     def _resume(self) -> None:

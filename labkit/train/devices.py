@@ -9,8 +9,17 @@ from labkit.train.recipe import Recipe
 
 
 def device(name: str | torch.device | None = None) -> torch.device:
-    """The named device, or the best one here: CUDA, else MPS, else the CPU."""
+    """The named device, or the best one here: CUDA, else MPS, else the CPU.
+
+    Raises ValueError for one that this machine does not have.
+    """
     if name is not None:
+        try:
+            torch.empty(0, device=name)
+        except (RuntimeError, AssertionError):
+            raise ValueError(
+                f"There is no device {str(name)!r} here: give cpu, cuda or mps, or leave it out"
+            ) from None
         return torch.device(name)
     if torch.cuda.is_available():
         return torch.device("cuda")
@@ -24,7 +33,8 @@ def device_name(where: torch.device) -> str:
 def place(model: nn.Module, recipe: Recipe, where: torch.device) -> nn.Module:
     """The model itself, moved to the device, its weights in the recipe's memory format."""
     model.to(where)
-    return model.to(memory_format=torch.channels_last) if recipe.channels_last else model
+    layout = torch.channels_last if recipe.channels_last else torch.contiguous_format
+    return model.to(memory_format=layout)
 
 
 def autocast(where: torch.device, bf16: bool):
@@ -35,9 +45,24 @@ def autocast(where: torch.device, bf16: bool):
 @contextmanager
 def own_random_numbers(where: torch.device):
     """Leave torch's global generators as they are, and make CUDA repeat itself."""
-    indices = [torch.cuda.current_device()] if where.type == "cuda" else []
-    with (
-        torch.random.fork_rng(devices=indices),
-        torch.backends.cudnn.flags(enabled=torch.backends.cudnn.enabled, deterministic=True),
-    ):
-        yield
+    indices = []
+    if where.type == "cuda":
+        indices = [torch.cuda.current_device() if where.index is None else where.index]
+    cudnn = torch.backends.cudnn
+    before = cudnn.benchmark, cudnn.deterministic
+    with torch.random.fork_rng(devices=indices):
+        cudnn.benchmark, cudnn.deterministic = False, True
+        try:
+            yield
+        finally:
+            cudnn.benchmark, cudnn.deterministic = before
+
+
+def seed(where: torch.device, value: int) -> None:
+    """Seed the CPU's generator and this device's; `torch.manual_seed` would seed all others."""
+    torch.default_generator.manual_seed(value)
+    if where.type == "cuda":
+        with torch.cuda.device(where):
+            torch.cuda.manual_seed(value)
+    elif where.type == "mps":
+        torch.mps.manual_seed(value)

@@ -84,3 +84,6 @@ class Diverged(ValueError):
     def __init__(self, message: str, history: History):
         super().__init__(message)
         self.history = history
+
+    def __reduce__(self):  # or a worker process can't hand it over
+        return type(self), (self.args[0], self.history)

@@ -66,6 +66,11 @@ def steps_in_epoch(images: int, batch_size: int) -> int:
 
 def check_split(split: Split | None) -> None:
     """Raises ValueError where there is no image."""
+    if split is not None and not isinstance(split, Split):
+        raise ValueError(
+            f"A {type(split).__name__} is no part of the data: give data.train, data.val or "
+            "data.test"
+        )
     if split is None or not len(split):
         name = "the split" if split is None else split.name
         raise ValueError(

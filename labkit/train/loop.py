@@ -4,6 +4,7 @@ The images stay on the device, batches are indexed out of them and augmented the
 are read once an epoch, so that nothing in a training step waits for the device.
 """
 
+import math
 import os
 import time
 from collections.abc import Callable
@@ -49,17 +50,22 @@ def fit(
     The random numbers of a run depend on `recipe.seed` alone, and torch's global generator
     is afterwards as it was. Build the model after `torch.manual_seed` to fix its weights.
 
-    Raises `Diverged` (a ValueError that carries the history) when the loss becomes NaN or
+    Raises `Diverged` (a ValueError that carries the history) when a loss becomes NaN or
     infinite, and ValueError for data or a checkpoint that do not fit.
     """
+    if not isinstance(data, Splits):
+        raise ValueError(
+            f"fit got a {type(data).__name__} for data: give what labkit.load returns, in the "
+            "order fit(model, data, recipe)"
+        )
     check_split(data.train)
     _check_needs_validation(data, recipe)
     where = devices.device(device)
     devices.place(model, recipe, where)
-    model.labkit_recipe = recipe
     train = data.train.to(where)
     val = data.val.to(where) if data.val is not None else None
-    run = Run(model, data, recipe, where, Path(checkpoint) if checkpoint else None)
+    run = Run(model, data, recipe, where, Path(checkpoint) if checkpoint else None, loss)
+    model.labkit_recipe = recipe
     bar = _Bar(recipe.epochs, run.steps, len(run.history.rows), data.name, progress)
     loss_train = loss or partial(F.cross_entropy, label_smoothing=recipe.label_smoothing)
     loss_val = loss or F.cross_entropy
@@ -73,6 +79,13 @@ def fit(
                 if val is not None:
                     logits = logits_of(model, val, run.inputs, None, recipe.bf16)
                     row["val_loss"] = loss_val(logits, val.labels).item()
+                    if not math.isfinite(row["val_loss"]):
+                        raise Diverged(
+                            f"The validation loss became {row['val_loss']} after epoch "
+                            f"{row['epoch']}: try a smaller lr than {recipe.lr}, and check the "
+                            "inputs' scale",
+                            history,
+                        )
                     row["val_acc"] = (logits.argmax(1) == val.labels).sum().item() / len(val)
                 if isinstance(run.scheduler, lr_scheduler.ReduceLROnPlateau):
                     run.scheduler.step(row["val_loss"])

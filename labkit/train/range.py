@@ -10,6 +10,7 @@ from torch import nn
 
 from labkit.data import Splits
 from labkit.train import devices
+from labkit.train.evaluation import check_logits
 from labkit.train.inputs import Inputs, check_split, endless_batches
 from labkit.train.recipe import Recipe, build_optimizer
 
@@ -45,10 +46,10 @@ def lr_range(
     Source: Smith 2017, Cyclical Learning Rates for Training Neural Networks, section 3.3; there
     the rise is linear.
     """
-    if not 0 < low < high < math.inf or steps < 2:
+    if not 0 < low < high < math.inf or not isinstance(steps, int) or steps < 2:
         raise ValueError(
-            f"lr_range(low={low}, high={high}, steps={steps}): give 0 < low < high and 2 steps or "
-            "more"
+            f"lr_range(low={low}, high={high}, steps={steps}): give 0 < low < high and 2 whole "
+            "steps or more"
         )
     where = devices.device(device)
     model = devices.place(copy.deepcopy(model), recipe, where).train()
@@ -60,7 +61,7 @@ def lr_range(
 def _climb(model, data: Splits, recipe: Recipe, low, high, steps, where) -> list[tuple]:
     check_split(data.train)
     split = data.train.to(where)
-    torch.manual_seed(recipe.seed)
+    devices.seed(where, recipe.seed)
     generator = torch.Generator(where).manual_seed(recipe.seed)
     stream = endless_batches(split, recipe, Inputs(split, recipe, where), generator)
     optimizer = build_optimizer(model, recipe)
@@ -70,6 +71,8 @@ def _climb(model, data: Splits, recipe: Recipe, low, high, steps, where) -> list
         optimizer.param_groups[0]["lr"] = lr
         with devices.autocast(where, recipe.bf16):
             logits = model(x)
+        if step == 1:
+            check_logits(logits, split)
         loss = F.cross_entropy(logits.float(), y, label_smoothing=recipe.label_smoothing)
         value = loss.item()
         average = _SMOOTHING * average + (1 - _SMOOTHING) * value

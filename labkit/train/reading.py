@@ -43,10 +43,11 @@ def read_curves(history) -> dict[str, str]:
 
 def _values(frame: pd.DataFrame, column: str) -> np.ndarray:
     if column not in frame:
-        raise ValueError(
-            f"the run has no {column}, and curves can't be read without: load the data with "
-            "val_fraction above 0"
+        validation = column.startswith("val")
+        way_out = (
+            "load the data with val_fraction above 0" if validation else "give what fit returns"
         )
+        raise ValueError(f"the run has no {column}, and curves can't be read without: {way_out}")
     values = frame[column].to_numpy(float)
     if len(values) < _FEWEST:
         raise ValueError(
@@ -91,7 +92,7 @@ def _gap(train_acc: np.ndarray, val_acc: np.ndarray, val_loss: np.ndarray) -> st
 def _plateau(train_loss: np.ndarray, train_acc: np.ndarray) -> str:
     _, before, last = _thirds(train_loss)
     reached = _thirds(train_acc)[2]
-    fall = 1 - last / before
+    fall = 1 - last / before if before else 0.0
     if fall >= SMALL_FALL or reached >= LEARNED:
         return ""
     change = f"{fall:.1%} less" if fall >= 0 else f"{-fall:.1%} more"

@@ -28,6 +28,11 @@ class Step:
     every: int
     factor: float = 0.1
 
+    def __post_init__(self):
+        _as_plain_numbers(self)
+        _check(self, "every", _is_whole(self.every) and self.every > 0, "whole epochs, 1 or more")
+        _check(self, "factor", _is_number(self.factor) and self.factor > 0, "a number above 0")
+
     def build(self, optimizer, epochs: int, steps: int):
         return lr_scheduler.StepLR(optimizer, self.every * steps, self.factor)
 
@@ -39,6 +44,13 @@ class Plateau:
 
     factor: float = 0.5
     patience: int = 2
+
+    def __post_init__(self):
+        _as_plain_numbers(self)
+        inside = _is_number(self.factor) and 0 < self.factor < 1
+        _check(self, "factor", inside, "a number between 0 and 1")
+        waits = _is_whole(self.patience) and self.patience >= 0
+        _check(self, "patience", waits, "whole epochs, 0 or more")
 
     def build(self, optimizer, epochs: int, steps: int):
         return lr_scheduler.ReduceLROnPlateau(optimizer, factor=self.factor, patience=self.patience)
@@ -52,6 +64,11 @@ class Cosine:
     """
 
     warmup: float = 0.0
+
+    def __post_init__(self):
+        _as_plain_numbers(self)
+        known = _is_number(self.warmup) and 0 <= self.warmup < math.inf
+        _check(self, "warmup", known, "a number of epochs, 0 or more")
 
     def build(self, optimizer, epochs: int, steps: int):
         total, rise = epochs * steps, self.warmup * steps
@@ -67,15 +84,20 @@ class Cosine:
 @dataclass(frozen=True)
 class OneCycle:
     """Rise to the recipe's `lr`, then fall to nearly zero, both along cosines, while the
-    momentum does the opposite. Source: Smith & Topin 2018, Super-Convergence."""
+    momentum (Adam's first beta) goes from 0.95 to 0.85 and back, whatever the recipe's is.
+    Source: Smith & Topin 2018, Super-Convergence."""
 
     rise: float = 0.3
 
+    def __post_init__(self):
+        _as_plain_numbers(self)
+        share = _is_number(self.rise) and 0 <= self.rise <= 1
+        _check(self, "rise", share, "a share of the run, from 0 to 1")
+
     def build(self, optimizer, epochs: int, steps: int):
-        lr = optimizer.param_groups[0]["lr"]
-        return lr_scheduler.OneCycleLR(
-            optimizer, max_lr=lr, total_steps=epochs * steps, pct_start=self.rise
-        )
+        lr, total = optimizer.param_groups[0]["lr"], epochs * steps
+        rise = 0.0 if self.rise * total == 1 else self.rise  # torch would divide by zero
+        return lr_scheduler.OneCycleLR(optimizer, max_lr=lr, total_steps=total, pct_start=rise)
 
 
 SCHEDULES = {
@@ -96,10 +118,11 @@ class Recipe:
     """Everything that decides a run but the model and the data.
 
     `lr`, `momentum`, `nesterov` and `weight_decay` are those of torch's optimisers
-    (`momentum` counts for SGD only). `schedule` is one of `Constant`, `Step`, `Plateau`,
-    `Cosine`, `OneCycle`. `augment` names what is done to training images, see
-    `labkit.augment`. `normalize="train"` subtracts the training set's mean and divides by
-    its standard deviation, channel by channel; `"none"` only scales pixels to [0, 1].
+    (`momentum` counts for SGD only, and not with `OneCycle`). `schedule` is one of
+    `Constant`, `Step`, `Plateau`, `Cosine`, `OneCycle`. `augment` names what is done to
+    training images, see `labkit.augment`. `normalize="train"` subtracts the training set's
+    mean and divides by its standard deviation, channel by channel; `"none"` only scales
+    pixels to [0, 1].
     `early_stopping=5` ends the run after 5 epochs without a new best validation accuracy.
     `keep` says whose weights the model ends with: those of the `"best"` epoch by
     validation accuracy, or of the `"last"`. `channels_last` and `bf16` make a GPU faster.
@@ -128,36 +151,34 @@ class Recipe:
     seed: int = 0
 
     def __post_init__(self):
+        _as_plain_numbers(self)
         object.__setattr__(self, "augment", augment.build(self.augment))
         for name in ("epochs", "batch_size", "early_stopping"):
             value = getattr(self, name)
             if name == "early_stopping" and value is None:
                 continue
-            if not _is_whole(value) or value < 1:
-                _refuse(name, value, "a whole number, 1 or more")
-        if not _is_whole(self.seed) or self.seed < 0:
-            _refuse("seed", self.seed, "a whole number, 0 or more")
-        if not _is_number(self.lr) or not 0 < self.lr < math.inf:
-            _refuse("lr", self.lr, "a number above 0")
-        if not _is_number(self.weight_decay) or not 0 <= self.weight_decay < math.inf:
-            _refuse("weight_decay", self.weight_decay, "a number, 0 or more")
+            _check(self, name, _is_whole(value) and value > 0, "a whole number, 1 or more")
+        seeds = _is_whole(self.seed) and 0 <= self.seed < _MOST_SEEDS
+        _check(
+            self, "seed", seeds, f"a whole number from 0 up to, but not including, {_MOST_SEEDS}"
+        )
+        _check(self, "lr", _is_number(self.lr) and 0 < self.lr < math.inf, "a number above 0")
+        decays = _is_number(self.weight_decay) and 0 <= self.weight_decay < math.inf
+        _check(self, "weight_decay", decays, "a number, 0 or more")
         for name in ("momentum", "label_smoothing"):
             value = getattr(self, name)
-            if not _is_number(value) or not 0 <= value < 1:
-                _refuse(name, value, "a number from 0 up to, but not including, 1")
-        if not isinstance(self.schedule, tuple(SCHEDULES.values())):
-            _refuse(
-                "schedule", self.schedule, "labkit.Constant(), Step, Plateau, Cosine or OneCycle"
-            )
+            inside = _is_number(value) and 0 <= value < 1
+            _check(self, name, inside, "a number from 0 up to, but not including, 1")
+        known = isinstance(self.schedule, tuple(SCHEDULES.values()))
+        _check(self, "schedule", known, "labkit.Constant(), Step, Plateau, Cosine or OneCycle")
         for name, choices in (
             ("optimizer", OPTIMIZERS),
             ("normalize", ("train", "none")),
             ("keep", ("best", "last")),
         ):
-            if getattr(self, name) not in choices:
-                _refuse(name, getattr(self, name), " or ".join(map(repr, choices)))
-        if self.nesterov and (self.optimizer != "sgd" or self.momentum == 0):
-            _refuse("nesterov", True, 'optimizer="sgd" and a momentum above 0 with it')
+            _check(self, name, getattr(self, name) in choices, " or ".join(map(repr, choices)))
+        can = not self.nesterov or (self.optimizer == "sgd" and self.momentum > 0)
+        _check(self, "nesterov", can, 'optimizer="sgd" and a momentum above 0 with it')
 
     def to_dict(self) -> dict:
         """Plain values that JSON can hold; `from_dict` reads them back."""
@@ -175,16 +196,29 @@ class Recipe:
         return cls(**{"fused": False, **values, "schedule": schedule})
 
 
-def _refuse(name: str, value, wanted: str):
-    raise ValueError(f"Recipe({name}={value!r}): give {wanted}")
+_MOST_SEEDS = 2**40  # seeds are multiplied by a million, and torch takes 64 bits
+
+
+def _as_plain_numbers(settings) -> None:
+    """NumPy's numbers become Python's: JSON, checkpoints and generators want plain ones."""
+    for item in fields(settings):
+        value = getattr(settings, item.name)
+        if isinstance(value, np.generic):
+            object.__setattr__(settings, item.name, value.item())
+
+
+def _check(settings, name: str, fine: bool, wanted: str) -> None:
+    if not fine:
+        value = getattr(settings, name)
+        raise ValueError(f"{type(settings).__name__}({name}={value!r}): give {wanted}")
 
 
 def _is_whole(value) -> bool:
-    return isinstance(value, int | np.integer) and not isinstance(value, bool)
+    return isinstance(value, int) and not isinstance(value, bool)
 
 
 def _is_number(value) -> bool:
-    return isinstance(value, int | float | np.number) and not isinstance(value, bool)
+    return isinstance(value, int | float) and not isinstance(value, bool)
 
 
 def build_optimizer(model: nn.Module, recipe: Recipe) -> torch.optim.Optimizer:
@@ -196,7 +230,9 @@ def build_optimizer(model: nn.Module, recipe: Recipe) -> torch.optim.Optimizer:
             "or set requires_grad=True on those that fit should change"
         )
     fused = recipe.fused and parameters[0].device.type in ("cpu", "cuda")
-    common = {"lr": recipe.lr, "weight_decay": recipe.weight_decay, "fused": fused}
+    common = {"lr": recipe.lr, "weight_decay": recipe.weight_decay}
+    # None and not False, which would switch off foreach, too: torch's default with CUDA.
+    common["fused"] = fused or None
     if recipe.optimizer == "sgd":
         return torch.optim.SGD(
             parameters, momentum=recipe.momentum, nesterov=recipe.nesterov, **common

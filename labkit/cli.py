@@ -1,5 +1,6 @@
 """The `labkit` command."""
 
+import json
 from pathlib import Path
 from typing import Annotated
 
@@ -80,7 +81,9 @@ def list_studies() -> None:
 @studies.command("run")
 def run_study(
     name: _Name,
-    workers: Annotated[int, typer.Option(help="Processes, one torch thread each.")] = 1,
+    workers: Annotated[
+        int, typer.Option(help="Processes of one torch thread; 1 trains here, with all.")
+    ] = 1,
     seeds: _Seeds = None,
     only: _Only = None,
     device: Annotated[str | None, typer.Option(help="cpu, cuda, mps; else the best.")] = None,
@@ -90,7 +93,7 @@ def run_study(
     chosen = _select(name, seeds, only)
     try:
         chosen.run(workers=workers, device=device, dask=dask)
-    except (ValueError, RuntimeError, OSError) as error:
+    except (ValueError, RuntimeError, OSError, ImportError) as error:
         typer.echo(f"Error: {error}", err=True)
         raise typer.Exit(code=1) from None
 
@@ -98,14 +101,17 @@ def run_study(
 @studies.command("show")
 def show_study(name: _Name, seeds: _Seeds = None, only: _Only = None) -> None:
     """The recorded runs: a line a configuration, with the mean over seeds and its interval."""
+    from labkit import study
+
     chosen = _select(name, seeds, only)
-    frame = chosen.frame()
-    if frame.empty:
+    runs = chosen.recorded()
+    if not runs:
         typer.echo(f"{name}: no run recorded yet; labkit study run {name}")
         return
     for config in chosen.configs:
-        typer.echo(_result(chosen, config, frame))
-    typer.echo(f"{len(frame)} of {len(chosen.runs())} runs recorded")
+        mine = [run for run in runs if _as_json(run["config"]) == _as_json(config)]
+        typer.echo(_result(chosen.label(config, 0), study.tables.one_row_each(mine)))
+    typer.echo(f"{len(runs)} of {len(chosen.runs())} runs recorded")
 
 
 copies = typer.Typer(
@@ -185,9 +191,12 @@ def _select(name: str, seeds: str | None, only: list[str] | None):
     from labkit import study
 
     try:
-        pairs = dict(pair.split("=", 1) for pair in only or [])
+        given = [pair.split("=", 1) for pair in only or []]
+        pairs = dict(given)
     except ValueError:
         raise typer.BadParameter(f"--only takes KEY=VALUE, got {only}") from None
+    if len(pairs) < len(given):
+        raise typer.BadParameter(f"--only takes one value a key, got {only}: call once for each")
     try:
         numbers = None if seeds is None else [int(seed) for seed in seeds.split(",")]
     except ValueError:
@@ -198,19 +207,26 @@ def _select(name: str, seeds: str | None, only: list[str] | None):
         raise typer.BadParameter(str(error)) from None
 
 
-def _result(chosen, config: dict, frame) -> str:
-    """A configuration as `labkit study show` shows it."""
+def _as_json(config: dict) -> str:
+    return json.dumps(config, sort_keys=True)  # a tuple and the list that a file has of it agree
+
+
+def _result(label: str, rows) -> str:
+    """A configuration's runs as `labkit study show` shows them."""
     from labkit import study
 
-    rows = study.tables.where(frame, config)
-    label = chosen.label(config, 0).removesuffix("_seed0")
-    accuracies = rows["test_accuracy"].dropna() if len(rows) else rows
+    label = f"{label.removesuffix('_seed0'):<50}"
+    if not len(rows):
+        return f"{label} not recorded"
+    accuracies = rows["test_accuracy"].dropna() if "test_accuracy" in rows else rows.iloc[:0]
+    diverged = len(rows) - len(accuracies)
+    note = f", {diverged} diverged" if diverged else ""
     if not len(accuracies):
-        return f"{label:<50} not recorded"
+        return f"{label} {diverged} diverged"
     if len(accuracies) == 1:
-        return f"{label:<50} test {accuracies.iloc[0]:.4f}           1 seed"
+        return f"{label} test {accuracies.iloc[0]:.4f}           1 seed{note}"
     mean, low, high = study.interval(accuracies)
-    return f"{label:<50} test {mean:.4f} [{low:.4f}, {high:.4f}] {len(accuracies)} seeds"
+    return f"{label} test {mean:.4f} [{low:.4f}, {high:.4f}] {len(accuracies)} seeds{note}"
 
 
 def _line(known) -> str:

@@ -20,6 +20,11 @@ _PACKAGES = (
     "seaborn",
     "ipywidgets",
     "ipykernel",
+    "pillow",
+    "joblib",
+    "tqdm",
+    "scipy",
+    "optuna",
 )
 _D2L_COMMAND = "python -m pip install --no-deps d2l==1.0.3"
 
@@ -59,13 +64,10 @@ class Report(list):
 
 def check() -> Report:
     """Look at Python, the packages, the device and the data."""
-    report = Report([_check_python()])
-    report += [_check_package(name) for name in _PACKAGES]
-    report.append(_check_d2l())
-    if report[1].ok:
-        report.append(_check_device())
-    if report[1].ok and report[2].ok:
-        report.append(_check_data())
+    packages = [_check_package(name) for name in _PACKAGES]
+    report = Report([_check_python(), *packages, _check_d2l()])
+    if all(package.ok for package in packages):  # else labkit itself may not import
+        report += [_check_device(), _check_data()]
     return report
 
 
@@ -90,9 +92,10 @@ def import_d2l():
             warnings.simplefilter("ignore")
             d2l = importlib.import_module("d2l.torch")
     except ModuleNotFoundError as error:
+        missing = error.name.split(".")[0]
         raise ImportError(
-            f"d2l can't be imported ({error.name} is missing): run  {_D2L_COMMAND}"
-            + ("" if error.name == "d2l" else f"  and  python -m pip install {error.name}")
+            f"d2l can't be imported ({missing} is missing): run  {_D2L_COMMAND}"
+            + ("" if missing == "d2l" else f"  and  python -m pip install {missing}")
         ) from None
     # Its progress board would turn every later picture of the notebook into SVG text.
     d2l.use_svg_display = lambda: None
@@ -133,7 +136,7 @@ def _import(name: str) -> None:
 
         import_torchvision()
     else:
-        importlib.import_module(name)
+        importlib.import_module("PIL" if name == "pillow" else name)
 
 
 def _lower_bound(name: str) -> str:
@@ -157,8 +160,9 @@ def _check_d2l() -> Check:
     try:
         import_d2l()
     except Exception as error:
-        reason = str(error).split(":")[0]
-        return Check("d2l", False, reason, f"{_D2L_COMMAND}  (lab 02 needs it, no other does)")
+        reason, _, command = str(error).partition(": run  ")
+        way_out = f"{command or _D2L_COMMAND}  (lab 02 needs it, no other does)"
+        return Check("d2l", False, reason, way_out)
     return Check("d2l", True, metadata.version("d2l"))
 
 
@@ -179,7 +183,7 @@ def _check_data() -> Check:
     from labkit import data
 
     # The variable's name, not its value: a stored notebook should not show whose machine it ran on.
-    folder = "LABKIT_DATA" if "LABKIT_DATA" in os.environ else _short(data.data_folder())
+    folder = "LABKIT_DATA" if os.environ.get("LABKIT_DATA") else _short(data.data_folder())
     there = [name for name in data.available() if data.describe(name).found]
     if there:
         return Check("data", True, f"{', '.join(there)} in {folder}")

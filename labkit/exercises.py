@@ -193,8 +193,16 @@ def lab_files(root: Path) -> list[Path]:
 
 
 def read_notebook(path: Path) -> dict:
-    """A notebook's JSON."""
-    return json.loads(path.read_text("utf-8"))
+    """A notebook's JSON. Raises ValueError for a file that holds none."""
+    try:
+        notebook = json.loads(path.read_text("utf-8"))
+        notebook["cells"]
+    except (ValueError, LookupError, TypeError):
+        raise ValueError(
+            f"{path} is no notebook (cut off, or a merge conflict?): restore it with git; a "
+            "student copy can also be deleted and made anew."
+        ) from None
+    return notebook
 
 
 def as_text(notebook: dict) -> str:

@@ -70,6 +70,12 @@ def _badge(repo: str, name: str) -> str:
 
 
 def _install(repo: str) -> str:
+    if repo == "OWNER/NAME":  # not published yet: that address is nobody's, or a stranger's
+        return f"""\
+from importlib.util import find_spec
+
+if {_IS_INSTALLED} is None:
+    raise ImportError("labkit is not installed here: choose the kernel of its environment")"""
     return f"""\
 from importlib.util import find_spec
 

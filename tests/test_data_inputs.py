@@ -7,6 +7,7 @@ import os
 import pickle
 import re
 import zipfile
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -463,3 +464,27 @@ def test_random_bytes_in_place_of_an_image(tmp_path, content):
     root = write_images(tmp_path / "pets", count=3)
     (root / "cat" / "1.png").write_bytes(content)
     assert "is not a readable image" in sentence(root)
+
+
+def test_what_macos_leaves_beside_an_image_is_no_image(tmp_path):
+    write_images(tmp_path / "pets")
+    (tmp_path / "pets" / "cat" / "._0.png").write_bytes(b"resource fork")
+    assert len(labkit.load(tmp_path / "pets", val_fraction=0).train) > 0
+
+
+def test_a_folder_beside_train_is_not_dropped_without_a_word(tmp_path):
+    write_images(tmp_path / "pets" / "train")
+    write_images(tmp_path / "pets" / "valid")
+    with pytest.raises(ValueError, match="holds valid beside train; expected train, val and test"):
+        labkit.load(tmp_path / "pets")
+
+
+def test_a_path_that_is_called_like_a_set_is_a_path(tmp_path, monkeypatch):
+    write_images(tmp_path / "shapes")
+    monkeypatch.chdir(tmp_path)
+    assert labkit.load(Path("shapes")).classes == ("cat", "dog")
+    assert labkit.load("shapes").classes != ("cat", "dog")
+
+
+def test_a_subset_may_be_empty():
+    assert len(labkit.load("shapes", limit=40).train.subset([])) == 0

@@ -147,3 +147,23 @@ def test_the_data_line_names_the_variable_or_a_short_path_never_a_private_one(
     monkeypatch.delenv("LABKIT_DATA")
     assert str(Path.home()) not in environment._check_data().found
     assert environment._short(Path.home() / ".cache" / "labkit") == "~/.cache/labkit"
+
+
+@pytest.mark.parametrize("package", ["pandas", "numpy", "pillow", "optuna"])
+def test_env_names_what_is_missing_whatever_else_needs_it(fake_version, package):
+    fake_version(package, None)
+    result = run("env")
+    assert result.exit_code == 1
+    assert result.exception is None or isinstance(result.exception, SystemExit)
+    assert f"FAIL  {package:<14}not installed" in result.output
+    assert "device" not in result.output  # labkit's own rooms may not import
+
+
+def test_the_way_out_for_d2l_names_the_package_that_it_lacks(monkeypatch):
+    def missing(name):
+        raise ModuleNotFoundError(f"No module named {name}", name="scipy.spatial")
+
+    monkeypatch.setattr(environment.importlib, "import_module", missing)
+    line = str(environment._check_d2l())
+    assert "(scipy is missing)" in line
+    assert "-> python -m pip install --no-deps d2l==1.0.3  and  python -m pip install scipy" in line

@@ -290,3 +290,11 @@ def test_an_unknown_lab_is_refused_with_the_list(checkout, tmp_path):
     assert done.exit_code == 1
     assert "There is no lab '42'; the labs are 99." in done.output
     assert not (tmp_path / "course").exists()
+
+
+@pytest.mark.parametrize("content", ["", "<<<<<<< HEAD", "{}", "[]"])
+def test_a_damaged_notebook_is_named(tmp_path, content):
+    path = tmp_path / "01_lab.ipynb"
+    path.write_text(content)
+    with pytest.raises(ValueError, match=r"01_lab.ipynb is no notebook.*restore it with git"):
+        exercises.read_notebook(path)

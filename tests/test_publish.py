@@ -156,3 +156,12 @@ def test_a_project_without_an_address_or_a_title_says_what_is_missing(checkout):
         publish(checkout, "ada/labs")
     with pytest.raises(ValueError, match="first cell is code; write the title"):
         stamp({**LAB, "cells": LAB["cells"][1:]}, "ada/labs", "99_tiny.ipynb")
+
+
+def test_a_lab_that_is_not_published_installs_nothing(monkeypatch):
+    source = "".join(stamp(LAB, "OWNER/NAME", "99_tiny.ipynb")["cells"][1]["source"])
+    assert "pip" not in source
+    exec(source, {})
+    monkeypatch.setattr(util, "find_spec", lambda name: None)
+    with pytest.raises(ImportError, match="choose the kernel of its environment"):
+        exec(source, {})

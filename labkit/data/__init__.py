@@ -76,6 +76,7 @@ class Split:
         """The images at `indices` (a sequence, a slice, an index tensor or a mask)."""
         if not isinstance(indices, slice):
             indices = torch.as_tensor(indices, device=self.labels.device)
+            indices = indices if len(indices) else slice(0)  # an empty list has no whole numbers
         return replace(self, images=self.images[indices], labels=self.labels[indices])
 
 
@@ -185,7 +186,8 @@ def load(
         load("shapes", size=(1, 28, 28))
         load("flowers/", size=64)
     """
-    name = str(name)
+    # A Path is never the name of a set, also where it is called "shapes".
+    name = name if isinstance(name, str) else str(Path(name).absolute())
     _check_options(val_fraction, test_fraction, seed, limit)
     if val_fraction is None:
         val_fraction = 0.25 if name == "imagenette" else 0.1

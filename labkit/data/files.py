@@ -241,6 +241,11 @@ def read_folder(folder: Path, size: tuple[int | None, int, int] | None = None) -
     parts = [part for part in parts if any(_subfolders(part))]
     if folder / "train" not in parts:
         parts = [folder]
+    elif others := sorted({part.name for part in _subfolders(folder)} - {"train", "val", "test"}):
+        raise ValueError(
+            f"{folder} holds {others[0]} beside train; expected train, val and test only, so "
+            "rename it or move it away."
+        )
     classes = sorted({sub.name for part in parts for sub in _subfolders(part)})
     if len(classes) < 2:
         raise ValueError(
@@ -274,7 +279,8 @@ def image_paths(folder: Path) -> list[Path]:
     """The image files of a folder, sorted by name."""
     if not folder.is_dir():
         return []
-    return sorted(path for path in folder.iterdir() if path.suffix.lower() in SUFFIXES)
+    found = (path for path in folder.iterdir() if not path.name.startswith("."))
+    return sorted(path for path in found if path.suffix.lower() in SUFFIXES)
 
 
 def decode(

@@ -35,8 +35,8 @@ class DataUnavailable(ValueError):
     def __str__(self) -> str:
         return (
             f"{self.reason}: put {self.name}.npz or torchvision's files there (LABKIT_DATA names "
-            f"the folder), or connect and run `labkit data {self.name}`, or pass stand_in=True to "
-            "work on drawn shapes instead."
+            f"the folder), or connect and run `labkit data {self.name}`, or, outside of a study, "
+            "pass stand_in=True to labkit.load to work on drawn shapes instead."
         )
 
 
@@ -281,8 +281,11 @@ def _download(name: str) -> Path:
             dataset = getattr(import_torchvision().datasets, named.torchvision_class)
             options = {"size": "160px"} if name == "imagenette" else {}
             dataset(partial, download=True, **options)
-            if not (folder / named.folder).exists():  # another process may have been faster
+            try:
                 os.rename(Path(partial) / named.folder, folder / named.folder)
+            except OSError:  # another process may have been faster
+                if not (folder / named.folder).exists():
+                    raise
     except (OSError, RuntimeError, HTTPException) as error:
         raise DataUnavailable(
             name, f"{name} is not in {folder} and its download failed ({_first_line(error)})"

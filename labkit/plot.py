@@ -1,9 +1,10 @@
 """Pictures of data and of results: each function takes what `load`, `fit` or `evaluate`
 returns, draws with matplotlib and seaborn, and gives back the Axes.
 
-Every title names the data, so that a stand-in can't be taken for the real thing. The colours
-are Okabe and Ito's, which colour-blind readers can tell apart; a split has the same colour
-in every lab.
+Those that take a split, a history or an evaluation name its data in the title, so that a
+stand-in can't be taken for the real thing; of the others the caller does. The colours are
+Okabe and Ito's, which colour-blind readers can tell apart; a split has the same colour in
+every lab.
 """
 
 import itertools
@@ -97,9 +98,18 @@ def confusions(
     predicted one, in percent of the row; what rounds to 0 stays empty.
 
     matrices: counts of images, C x C, by the name of the network; `labkit.study.confusions` has
-        those of recorded runs. Returns the Axes. Raises ValueError for another shape.
+        those of recorded runs. Returns the Axes. Raises ValueError for none, or another shape.
     """
+    if not matrices:
+        raise ValueError("confusions has no matrix to draw: give one or more, by name")
     c, rows = len(classes), math.ceil(len(matrices) / 2)
+    arrays = {name: np.asarray(counts) for name, counts in matrices.items()}
+    for name, counts in arrays.items():
+        if counts.shape != (c, c):
+            raise ValueError(
+                f"the matrix of {name} has the shape {counts.shape}: give {c} x {c} counts, one "
+                "row and one column a class"
+            )
     figure, axes = plt.subplots(
         rows,
         2,
@@ -109,15 +119,9 @@ def confusions(
         squeeze=False,
         layout="constrained",
     )
-    for ax in axes.flat[len(matrices) :]:
+    for ax in axes.flat[len(arrays) :]:
         ax.set_axis_off()
-    for ax, (name, counts) in zip(axes.flat, matrices.items(), strict=False):
-        counts = np.asarray(counts)
-        if counts.shape != (c, c):
-            raise ValueError(
-                f"the matrix of {name} has the shape {counts.shape}: give {c} x {c} counts, one "
-                "row and one column a class"
-            )
+    for ax, (name, counts) in zip(axes.flat, arrays.items(), strict=False):
         shown = _percent_of_rows(counts)
         texts = np.char.mod("%.0f", shown)
         _heatmap(shown, classes, ax, annot=np.where(texts == "0", "", texts), fmt="")
@@ -312,7 +316,12 @@ def effects(table: pd.DataFrame, title: str = "", ax: Axes | None = None) -> Axe
     one as a diamond, in percentage points.
 
     Full dots: the interval lies on one side of 0; hollow ones: it doesn't, or there is none.
+    Levels, and effects on a loss, are left out. Raises ValueError where nothing is left to draw.
     """
+    if len(table):
+        table = table[~table["level"].astype(bool) & table["unit"].eq("points")]
+    if table.empty:
+        raise ValueError("effects has no claim to draw: give rows of judge in points, not levels")
     if ax is None:
         _, ax = plt.subplots(figsize=(7, 1 + 0.36 * len(table)), layout="constrained")
     ax.axvline(0, color="0.6", linewidth=1)

@@ -139,6 +139,20 @@ def test_the_page_has_a_row_a_claim_with_a_link_its_unit_and_its_verdict():
     assert "? undecided" in third
 
 
+def test_no_claim_is_judged_where_none_is_given():
+    page = study.Page(study.judge(()))
+    assert page.rows.empty
+    assert "verdict" in page._repr_html_()
+    assert "verdict" in repr(page)
+
+
+def test_a_claim_of_a_lab_without_a_page_has_no_link(table):
+    claim = study.Claim("12", "BatchNorm helps", study.Contrast("tiny", {"bn": True}))
+    html = study.Page(study.judge((claim,)))._repr_html_()
+    assert ">12</td>" in html
+    assert "href" not in html
+
+
 def test_the_links_of_the_page_lead_to_labs():
     notebooks = Path(__file__).parents[1] / "notebooks"
     there = {path.stem for path in notebooks.glob("*.ipynb")}

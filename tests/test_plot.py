@@ -144,6 +144,7 @@ def test_gradient_norms_draw_a_line_a_network_and_a_dot_a_layer():
 
 def test_effects_tell_decided_from_undecided_and_measured_from_reported():
     row = {"claim": "x", "reported": 0.02, "effect": 0.01, "low": 0.005, "high": 0.015}
+    row |= {"level": False, "unit": "points"}
     rows = [row, {**row, "low": -0.01}, {**row, "low": np.nan, "high": np.nan}]
     ax = plot.effects(pd.DataFrame(rows), "Claims")
     faces = [line.get_markerfacecolor() for line in ax.lines if line.get_marker() == "o"]
@@ -151,3 +152,14 @@ def test_effects_tell_decided_from_undecided_and_measured_from_reported():
     diamonds = [line.get_xdata() for line in ax.lines if line.get_marker() == "D"]
     assert np.concatenate(diamonds).tolist() == pytest.approx([2, 2, 2])
     assert ax.get_title() == "Claims"
+
+
+def test_effects_leave_out_what_is_no_difference_in_points():
+    row = {"claim": "kept", "reported": 0.02, "effect": 0.01, "low": 0.005, "high": 0.015}
+    row |= {"level": False, "unit": "points"}
+    others = [{**row, "claim": "level", "level": True}, {**row, "claim": "loss", "unit": "nats"}]
+    ax = plot.effects(pd.DataFrame([others[0], row, others[1]]))
+    assert [label.get_text() for label in ax.get_yticklabels()] == ["kept"]
+    for nothing in (pd.DataFrame(others), pd.DataFrame()):
+        with pytest.raises(ValueError, match="no claim to draw"):
+            plot.effects(nothing)

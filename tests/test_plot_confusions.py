@@ -68,3 +68,6 @@ def test_lists_are_taken_as_files_hold_them():
 def test_a_matrix_of_another_size_is_named():
     with pytest.raises(ValueError, match=r"MLP has the shape \(2, 2\): give 3 x 3"):
         plot.confusions({"MLP": np.eye(2)}, CLASSES)
+    with pytest.raises(ValueError, match="no matrix to draw"):
+        plot.confusions({}, CLASSES)
+    assert not plt.get_fignums()

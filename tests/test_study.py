@@ -1,6 +1,7 @@
 """Reported tables and recorded runs."""
 
 import json
+import sys
 
 import numpy as np
 import pytest
@@ -25,6 +26,21 @@ def test_every_reported_table_is_there(name, rows):
 def test_an_unknown_table_is_answered_with_the_list():
     with pytest.raises(ValueError, match="'mnist'.*numpy_mnist"):
         study.reported("mnist")
+
+
+def test_what_a_diverged_run_had_reached_is_no_best_accuracy():
+    run = {
+        "config": {"lr": 9.0},
+        "seed": 0,
+        "data": {"name": "mnist"},
+        "epochs": [{"epoch": 1, "val_acc": 0.9}],
+        "test": {},
+        "seconds": 3.0,
+        "device": "cpu",
+    }
+    runs = study.tables.one_row_each([run, {**run, "diverged": "The loss became nan"}])
+    assert runs["best_val_acc"].fillna(-1).tolist() == [0.9, -1]
+    assert runs["val_acc"].tolist() == [0.9, 0.9]
 
 
 def test_records_are_one_row_a_run_and_epochs_one_row_an_epoch(tmp_path, monkeypatch):
@@ -74,3 +90,14 @@ def test_interval_of_equal_values_is_a_point():
 def test_interval_refuses_what_has_no_spread(values):
     with pytest.raises(ValueError, match="two or more finite values.*more seeds"):
         study.interval(values)
+
+
+def test_interval_refuses_a_confidence_in_percent():
+    with pytest.raises(ValueError, match=r"interval\(confidence=95\).*between 0 and 1"):
+        study.interval([1, 2, 3], confidence=95)
+
+
+def test_without_scipy_the_way_to_it_is_named(monkeypatch):
+    monkeypatch.setitem(sys.modules, "scipy", None)
+    with pytest.raises(ValueError, match=r"pip install 'labkit\[labs\]'"):
+        study.interval([1, 2, 3])

@@ -74,6 +74,26 @@ def test_the_network_in_numpy_is_recorded_like_the_others(on_few):
     assert run["seed"] == 3
 
 
+@pytest.mark.filterwarnings("ignore::RuntimeWarning")
+def test_a_network_in_numpy_that_diverges_is_recorded_as_that(on_few):
+    numpy_mnist = study.get("numpy_mnist")
+    run = variants.in_numpy(numpy_mnist, {**numpy_mnist.configs[0], "lr": 1e30}, seed=0)
+    assert "smaller lr" in run["diverged"]
+    assert run["test"] == {}
+    assert study.tables.one_row_each([run])["diverged"].notna().all()
+
+
+def test_a_run_on_the_clock_that_diverges_is_recorded_as_that(on_few):
+    def model(config):
+        return torch.nn.Sequential(torch.nn.Flatten(), torch.nn.Linear(784, 10))
+
+    speed_run = replace(study.get("speed_run"), model=model)
+    config = {**speed_run.configs[0], "feed": "memory", "optimizer": "sgd", "lr": 1e38}
+    run = variants.on_the_clock(speed_run, config, seed=0, device="cpu")
+    assert "smaller lr" in run["diverged"]
+    assert run["test"] == {}
+
+
 @pytest.mark.parametrize(("permuted", "shifts"), [(False, 5), (True, 0)])
 def test_moved_pictures_are_measured_where_the_pixels_are_in_order(on_few, permuted, shifts):
     config = {"dataset": "fashion_mnist", "model": "BaselineNN", "permuted": permuted}

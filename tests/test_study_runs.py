@@ -151,6 +151,40 @@ def test_paired_takes_seed_by_seed(tmp_path):
         tiny.paired({"hidden": 5}, {"hidden": 4})
     with pytest.raises(ValueError, match="no column 'width'"):
         tiny.paired({"width": 5}, {"hidden": 4})
+    with pytest.raises(ValueError, match="no column 'test_acc'; it has .*test_accuracy"):
+        tiny.paired({"hidden": 8}, {"hidden": 4}, "test_acc")
+
+
+def test_paired_does_not_mix_configurations_recorded_for_different_seeds(tmp_path):
+    tiny = make_study(tmp_path, seeds=range(4))
+    with pytest.raises(ValueError, match=r"tiny has no run recorded yet: study\.run\(\)"):
+        tiny.paired({"hidden": 8}, {"hidden": 4})
+    tiny.select({"hidden": "4"}, seeds=[0, 1]).run(progress=False)
+    tiny.select({"hidden": "8"}, seeds=[2, 3]).run(progress=False)
+    with pytest.raises(ValueError, match="several configurations"):
+        tiny.paired({"model": "MLP"}, {"model": "MLP"})
+
+
+def untrained(*arguments, **options):
+    pytest.fail("nothing may be trained")
+
+
+def test_runs_of_another_recipe_do_not_count_as_the_studys(tmp_path):
+    tiny = make_study(tmp_path)
+    tiny.run(progress=False)
+    changed = replace(tiny, recipe=replace(tiny.recipe, lr=0.5), train=untrained)
+    for read in (changed.missing, changed.frame, changed.run):
+        with pytest.raises(ValueError, match="tiny has runs in .* with another recipe: give"):
+            read()
+    assert len(replace(changed, folder=tmp_path / "other").missing()) == 4
+
+
+def test_a_study_does_not_go_on_with_another_data_set(tmp_path):
+    tiny = make_study(tmp_path)
+    tiny.run(progress=False)
+    other = (tmp_path / "tiny.npz").rename(tmp_path / "other.npz")
+    with pytest.raises(ValueError, match="tiny has runs in .* with another data set: give"):
+        replace(tiny, data=str(other), train=untrained).run()
 
 
 @pytest.mark.parametrize(
@@ -181,6 +215,26 @@ def test_a_study_without_runs_or_with_one_twice_is_refused(tmp_path):
         make_study(tmp_path, seeds=())
     with pytest.raises(ValueError, match="two runs of one name"):
         make_study(tmp_path, configs=[{"model": "MLP"}] * 2)
+
+
+@pytest.mark.parametrize(
+    ("options", "value"),
+    [
+        ({"seeds": np.arange(2)}, r"np\.int64\(0\)"),
+        ({"configs": study.grid(lr=np.logspace(-3, -1, 3))}, r"array\(\[0\.001"),
+        ({"configs": [{"schedule": labkit.Step(3)}]}, "Step"),
+    ],
+)
+def test_a_value_that_a_record_cannot_hold_is_refused_before_training(tmp_path, options, value):
+    with pytest.raises(ValueError, match=f"'tiny' has {value}.*: give plain numbers, words and"):
+        make_study(tmp_path, **options)
+
+
+def test_a_grid_takes_a_range_and_a_label_a_list(tmp_path):
+    assert study.grid(hidden=range(4, 6)) == ({"hidden": 4}, {"hidden": 5})
+    tiny = make_study(tmp_path, study.grid(channels=[(8, 16), (4,)]))
+    assert tiny.label(tiny.configs[0], 1) == tiny.label({"channels": [8, 16]}, 1)
+    assert tiny.path(tiny.configs[1], 0).name == "channels4_seed0.json"
 
 
 def test_an_unknown_model_is_answered_with_the_list():
@@ -340,6 +394,46 @@ def test_a_killed_worker_is_told_in_one_sentence_and_the_next_call_finishes(tmp_
     assert metrics(tiny).equals(undisturbed)
 
 
+def test_a_checkpoint_stays_until_its_run_is_recorded(tmp_path, monkeypatch):
+    tiny = make_study(tmp_path)
+    checkpoint = tiny.folder / ".checkpoints" / "hidden4_seed0.pt"
+    save = running.save
+
+    def full_disk(record, path):
+        if path.parent == tiny.folder:
+            assert checkpoint.exists()
+            raise OSError("No space left on device")
+        save(record, path)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(running, "save", full_disk)
+        with pytest.raises(OSError, match="No space"):
+            tiny.run(progress=False)
+    assert checkpoint.exists()
+    tiny.run(progress=False)
+    assert not checkpoint.parent.exists()
+
+
+def test_a_finished_selection_keeps_the_checkpoints_of_the_other_runs(tmp_path):
+    tiny = make_study(tmp_path)
+    checkpoints = tiny.folder / ".checkpoints"
+    checkpoints.mkdir(parents=True)
+    for name in ("hidden4_seed1.pt", "hidden8_seed1.pt.77.partial"):
+        (checkpoints / name).touch()
+    tiny.select({"hidden": "8"}).run(progress=False)
+    assert [path.name for path in checkpoints.iterdir()] == ["hidden4_seed1.pt"]
+
+
+def test_a_record_is_on_the_disk_before_it_has_its_name(tmp_path, monkeypatch):
+    calls = []
+    monkeypatch.setattr(os, "fsync", lambda number: calls.append("fsync"))
+    monkeypatch.setattr(os, "replace", lambda *paths: calls.append("replace"))
+    running.save({"seed": 1}, tmp_path / "run.json")
+    assert calls == ["fsync", "replace"]
+    (partial,) = tmp_path.iterdir()
+    assert json.loads(partial.read_text()) == {"seed": 1}
+
+
 def killed_after_three(a_study, *arguments, **options):
     """Trains until three runs are recorded; then the worker that comes next is killed."""
     if len(list(a_study.folder.glob("*.json"))) >= 3:
@@ -370,7 +464,73 @@ def test_a_dask_cluster_that_loses_a_worker_still_delivers_every_run(tmp_path, u
     assert metrics(tiny).equals(undisturbed)
 
 
+@pytest.fixture(scope="module")
+def one_worker():
+    """The address of a cluster that gives up a run whose worker died once."""
+    distributed = pytest.importorskip("distributed")
+    dask = pytest.importorskip("dask")
+    options = {"n_workers": 1, "threads_per_worker": 1, "dashboard_address": None}
+    with (
+        dask.config.set({"distributed.scheduler.allowed-failures": 0}),
+        distributed.LocalCluster(processes=True, **options) as cluster,
+    ):
+        yield cluster.scheduler_address
+
+
+@pytest.mark.filterwarnings("ignore")
+def test_a_dask_cluster_of_one_worker_trains_there_and_not_here(tmp_path, one_worker):
+    def where(*arguments, **options):
+        return {**study.train_one(*arguments, **options), "device": f"process {os.getpid()}"}
+
+    frame = make_study(tmp_path, train=where).run(dask=one_worker, progress=False)
+    assert len(frame) == 4
+    assert f"process {os.getpid()}" not in set(frame["device"])
+
+
+@pytest.mark.filterwarnings("ignore")
+def test_dask_workers_that_keep_dying_end_the_call_in_one_sentence(tmp_path, one_worker):
+    def dies(*arguments, **options):
+        os.kill(os.getpid(), signal.SIGKILL)
+
+    with pytest.raises(RuntimeError, match="A worker of the study 'tiny' was killed, perhaps"):
+        make_study(tmp_path, train=dies).run(dask=one_worker, progress=False)
+
+
+@pytest.mark.filterwarnings("ignore")
+def test_dask_workers_of_several_threads_are_refused(tmp_path):
+    distributed = pytest.importorskip("distributed")
+    options = {"n_workers": 1, "threads_per_worker": 2, "dashboard_address": None}
+    with (
+        distributed.LocalCluster(processes=False, **options) as cluster,
+        pytest.raises(ValueError, match="several threads.*--nthreads 1"),
+    ):
+        make_study(tmp_path).run(dask=cluster.scheduler_address, progress=False)
+
+
+def test_a_worker_on_another_machine_makes_no_folder_for_checkpoints(tmp_path):
+    tiny = make_study(tmp_path)
+    config, seed = tiny.runs()[0]
+    record = running._work(
+        tiny, config, seed, "cpu", tiny.folder / ".checkpoints", tmp_path / "notes"
+    )
+    assert len(record["epochs"]) == 2
+    assert not tiny.folder.exists()
+
+
 def test_without_dask_the_way_to_it_is_named(tmp_path, monkeypatch):
     monkeypatch.setitem(sys.modules, "distributed", None)
     with pytest.raises(ValueError, match=r"pip install 'labkit\[cluster\]'"):
         make_study(tmp_path).run(dask="tcp://127.0.0.1:1")
+
+
+def test_show_finds_every_run_whatever_its_configuration_holds():
+    """speed_run's configurations have epochs of their own, which the records overwrite."""
+    output = CliRunner().invoke(cli.app, ["study", "show", "speed_run"]).output
+    assert "not recorded" not in output
+    assert output.rstrip().endswith("80 of 80 runs recorded")
+
+
+def test_only_takes_one_value_a_key(shell):
+    result = shell("show", "tiny", "--only", "hidden=4", "--only", "hidden=8")
+    assert result.exit_code == 2
+    assert "call once for each" in " ".join(result.output.replace("│", " ").split())

@@ -101,6 +101,18 @@ def test_a_start_may_be_given():
     assert title(picker.draw(**picker.values)).startswith("MLP: 0.8600")
 
 
+@pytest.mark.parametrize(
+    ("start", "message"),
+    [
+        ({"model": "RNN"}, "'model': 'RNN'.* is in no run; there are 'CNN', 'MLP', 'plain'"),
+        ({"norm": True}, "start names 'norm': give values of model, batchnorm, pooling"),
+    ],
+)
+def test_a_start_that_cannot_be_chosen_is_refused(start, message):
+    with pytest.raises(ValueError, match=message):
+        widgets.ablation(make_curves(), KEYS, start=start)
+
+
 def test_readers_without_a_kernel_get_the_first_picture(picker):
     still = picker.image.value
     picker.controls["pooling"].value = "max"

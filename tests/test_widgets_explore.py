@@ -2,6 +2,7 @@
 
 import base64
 import json
+from dataclasses import replace
 
 import pytest
 from conftest import make_splits
@@ -184,6 +185,34 @@ def test_a_run_that_diverges_or_fails_says_so_and_frees_the_button(explorer, mon
     assert explorer.status.value.startswith("Failed: ")
 
 
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnhandledThreadExceptionWarning")
+def test_a_picture_that_cannot_be_drawn_frees_the_button(explorer, monkeypatch):
+    def fails():
+        raise KeyError("val_loss")
+
+    monkeypatch.setattr(explorer, "_redraw", fails)
+    train_here(explorer)
+    assert not explorer.train_button.disabled
+    assert explorer.stop_button.disabled
+
+
+def test_the_button_trains_with_the_loss_of_the_study(recorded):
+    flat = replace(recorded, loss=lambda config: lambda logits, y: 0 * logits.sum() + config["lr"])
+    explorer = widgets.explore(flat, KEYS, make_splits())
+    train_here(explorer)
+    losses = [row["train_loss"] for row in explorer.live[0.01, 8].rows]
+    assert losses == pytest.approx([0.01] * 3)
+
+
+def test_what_is_trained_on_a_stand_in_says_so(recorded):
+    shapes = replace(make_splits(), name="shapes (stand-in for stripes)", stand_in=True)
+    explorer = widgets.explore(recorded, KEYS, shapes)
+    train_here(explorer)
+    labels = explorer.draw((0.01, 8)).axes[1].get_legend_handles_labels()[1]
+    assert "training" in labels
+    assert "validation, trained here on shapes (stand-in for stripes)" in labels
+
+
 def test_readers_without_a_kernel_get_the_first_picture(explorer):
     still = explorer.image.value
     explorer.controls["width"].value = 4
@@ -216,3 +245,13 @@ def test_keys_that_do_not_single_out_a_point_are_refused(recorded):
         widgets.explore(recorded, ["lr"], make_splits())
     with pytest.raises(ValueError, match="has no 'depth' everywhere; its keys are lr, width"):
         widgets.explore(recorded, ["lr", "depth"], make_splits())
+
+
+def test_what_the_button_could_not_train_or_draw_is_refused(recorded):
+    with pytest.raises(ValueError, match="stripes has no validation part to draw: load it with"):
+        widgets.explore(recorded, KEYS, make_splits(val=False))
+    with pytest.raises(ValueError, match="small trains its runs in a way of its own"):
+        widgets.explore(replace(recorded, train=study.train_one), KEYS, make_splits())
+    holes = replace(recorded, configs=recorded.configs[:3])
+    with pytest.raises(ValueError, match="small has 3 of 4 combinations of lr, width: study.sel"):
+        widgets.explore(holes, KEYS, make_splits())

@@ -47,6 +47,13 @@ def test_the_shift_slider_shows_each_networks_accuracy_at_its_position(networks,
     assert answers[0].endswith("✗") != right
 
 
+def test_each_of_many_networks_has_its_curve(networks, split):
+    result = {0: labkit.evaluate(networks["MLP"], split)}
+    results = {f"MLP {i}": result for i in range(5)}
+    legend = widgets.draw_shift({0: split}, results, 0).axes[-1].get_legend()
+    assert len(legend.get_texts()) == 5
+
+
 def legend(p, batch_size):
     left, right = widgets.draw_batch_noise(p, batch_size).axes
     texts = left.get_legend().get_texts() + right.get_legend().get_texts()

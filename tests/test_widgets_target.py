@@ -48,6 +48,8 @@ def test_the_picture_says_who_reached_the_target():
     assert "60%" in figure.axes[0].get_title()
     none = widgets.draw_target(speedrun.to_target(make_curves(), 0.69), list(RUNS), 0.69)
     assert texts(none)[2] == "never"
+    nobody = widgets.draw_target(speedrun.to_target(make_curves(), 0.9), list(RUNS), 0.9)
+    assert texts(nobody) == ["never"] * 3
 
 
 def test_the_slider_moves_the_picture():

@@ -103,7 +103,7 @@ def judge(claims: tuple[Claim, ...] | None = None) -> pd.DataFrame:
     Of a level the effect is ours minus the reported one. "holds": the whole interval lies on the
     claimed side of 0; "does not hold": on the other; "undecided": on both.
     """
-    return pd.DataFrame([claim.judge() for claim in claims or CLAIMS])
+    return pd.DataFrame([claim.judge() for claim in (CLAIMS if claims is None else claims)])
 
 
 class Page:
@@ -130,10 +130,10 @@ class Page:
             }
             for row in self.rows.to_dict("records")
         ]
-        return pd.DataFrame(rows)[self.columns or list(rows[0])]
+        return pd.DataFrame(rows, columns=_COLUMNS)[self.columns or _COLUMNS]
 
     def _repr_html_(self) -> str:
-        table = self._table(lambda lab: f'<a href="{LABS[lab]}.ipynb">{lab}</a>')
+        table = self._table(_link)
         table = table.to_html(index=False, escape=False)
         for cell in ("<td", "<th"):
             table = table.replace(f"{cell}>", f'{cell} style="text-align:left">')
@@ -143,6 +143,7 @@ class Page:
         return self._table(str).to_string(index=False)
 
 
+_COLUMNS = ["lab", "claim", "reported", "measured", "95 % interval", "seeds", "verdict"]
 _MARKS = {"holds": "✔", "does not hold": "✘", "undecided": "?"}
 LABS = {
     "01": "01_numpy_network",
@@ -155,6 +156,10 @@ LABS = {
     "08": "08_ablation",
     "09": "09_hyperparameters",
 }
+
+
+def _link(lab: str) -> str:
+    return f'<a href="{LABS[lab]}.ipynb">{lab}</a>' if lab in LABS else lab
 
 
 def _shown(value: float, row: dict, sign: str) -> str:

@@ -27,7 +27,7 @@ def grid(**choices) -> tuple[dict, ...]:
 
     grid(lr=[0.1, 0.01], batchnorm=[False, True])    # four configurations
     """
-    lists = [v if isinstance(v, list | tuple) else [v] for v in choices.values()]
+    lists = [v if isinstance(v, list | tuple | range) else [v] for v in choices.values()]
     return tuple(dict(zip(choices, values, strict=True)) for values in itertools.product(*lists))
 
 
@@ -54,11 +54,15 @@ class Study:
     model: builds the network from a configuration, by default by its name.
     naming: the keys that tell a run's name, by default those that differ between configurations.
     loss: gives the training loss for a configuration; by default cross-entropy.
-    train: makes the whole record of one run, by default `train_one`.
+    train: makes the whole record of one run, by default `train_one`. A "recipe" in it must be that
+        of `recipe_for`.
     folder: where the runs lie, one JSON file each; by default data/runs/`name`.
 
         Study("widths", "Is wider better?", "mnist", grid(model="MLP", hidden=[64, 256]),
               Recipe(epochs=5), seeds=range(3)).run(workers=2)
+
+    Raises ValueError where there is no run, where two have one name, or for a value that JSON
+    cannot hold.
     """
 
     name: str
@@ -78,6 +82,7 @@ class Study:
     def __post_init__(self):
         object.__setattr__(self, "configs", tuple(self.configs))
         object.__setattr__(self, "seeds", tuple(self.seeds))
+        self._check_values()
         if self.folder is None:
             object.__setattr__(self, "folder", tables.folder("runs") / self.name)
         if self.naming is None:
@@ -91,16 +96,48 @@ class Study:
         """(configuration, seed) of every run, all configurations of the first seed first."""
         return [(config, seed) for seed in self.seeds for config in self.configs]
 
+    def _check_values(self) -> None:
+        for value in (*self.seeds, *(v for config in self.configs for v in config.values())):
+            try:
+                json.dumps(value)
+            except TypeError:
+                raise ValueError(
+                    f"The study {self.name!r} has {value!r} in its configs or seeds: give plain "
+                    "numbers, words and lists"
+                ) from None
+
     def missing(self) -> list[tuple[dict, int]]:
-        """The runs that no file records yet."""
+        """The runs that no file records yet. Raises ValueError as `recorded` does."""
         there = {_key(run["config"], run["seed"]) for run in self.recorded()}
         return [run for run in self.runs() if _key(*run) not in there]
 
     def recorded(self) -> list[dict]:
-        """The runs that a file records, as the files hold them; none that `select` left out."""
-        mine = {_key(*run) for run in self.runs()}
-        runs = tables.runs_in(self.folder)
-        return [run for run in runs if _key(run["config"], run["seed"]) in mine]
+        """The runs that a file records, as the files hold them; none that `select` left out.
+
+        Raises ValueError for a run whose recipe is no longer the study's.
+        """
+        mine, found = {_key(*run): run for run in self.runs()}, []
+        for run in tables.runs_in(self.folder):
+            planned = mine.get(_key(run["config"], run["seed"]))
+            if planned is None:
+                continue
+            if "recipe" in run and Recipe.from_dict(run["recipe"]) != self.recipe_for(*planned):
+                raise self._other("recipe")
+            found.append(run)
+        return found
+
+    def check_data(self) -> None:
+        """Raises ValueError where a run is recorded with a data set of another name."""
+        for run in self.recorded():
+            path = Path(run["config"].get("dataset", self.data)).resolve()
+            if run["data"]["name"] not in (path.name, path.stem):  # as `load` names a file
+                raise self._other("data set")
+
+    def _other(self, what: str) -> ValueError:
+        return ValueError(
+            f"{self.name} has runs in {self.folder} with another {what}: give the study another "
+            "name or folder, or delete them"
+        )
 
     def run(self, workers: int = 1, **options) -> pd.DataFrame:
         """Run what is missing, in `workers` processes; return `frame()`. See `running.run`."""
@@ -121,10 +158,15 @@ class Study:
         """`metric` of `a` minus that of `b`, seed by seed, with a 95 % interval.
 
         a, b: what singles out one configuration each: study.paired({"lr": 0.1}, {"lr": 0.01}).
-        Raises ValueError where that is none, or several, or where fewer than two seeds have both.
+        Raises ValueError where that is none, or several, where fewer than two seeds have both, or
+        for a metric that no run has.
         """
-        frame = self.frame()
-        return paired_difference(_one(frame, a, self.name), _one(frame, b, self.name), metric)
+        runs = self.recorded()
+        if not runs:
+            raise ValueError(f"{self.name} has no run recorded yet: study.run() trains them")
+        return paired_difference(
+            _one(runs, a, metric, self.name), _one(runs, b, metric, self.name), metric
+        )
 
     def data_for(self, config: Mapping) -> Splits:
         """The images of a configuration. A stand-in is refused: its numbers are no record."""
@@ -153,8 +195,12 @@ class Study:
             value = config.get(key)
             if isinstance(value, bool):
                 parts += [key] * value
-            elif value is not None:
-                parts.append(value if isinstance(value, str) else f"{key}{value:g}")
+            elif isinstance(value, str):
+                parts.append(value)
+            elif isinstance(value, int | float):
+                parts.append(f"{key}{value:g}")
+            elif value is not None:  # a list, which a file holds for a tuple, too
+                parts.append(key + "x".join(map(str, value)))
         return re.sub(r"[^\w.+-]", "-", "_".join((*parts, f"seed{seed}")))
 
     def _varying(self) -> list[str]:
@@ -242,13 +288,15 @@ def _key(config: Mapping, seed: int) -> str:
     return json.dumps([config, seed], sort_keys=True)
 
 
-def _one(frame: pd.DataFrame, chosen: Mapping, name: str) -> pd.DataFrame:
+def _one(runs: list[dict], chosen: Mapping, metric: str, name: str) -> pd.DataFrame:
     """The rows of one configuration, a row a seed."""
-    for key in chosen:
-        if key not in frame:
-            raise ValueError(f"{name} has no column {key!r}; it has {', '.join(frame.columns)}")
+    frame = tables.one_row_each(runs)
+    for column in (*chosen, metric):
+        if column not in frame:
+            raise ValueError(f"{name} has no column {column!r}; it has {', '.join(frame.columns)}")
     rows = tables.where(frame, chosen)
-    if rows.empty or rows["seed"].duplicated().any():
-        count = "no recorded run" if rows.empty else "several configurations"
+    configs = {_key(runs[i]["config"], seed=0) for i in rows.index}
+    if len(configs) != 1:
+        count = "several configurations" if configs else "no recorded run"
         raise ValueError(f"{dict(chosen)} means {count} of {name}: name exactly one configuration")
     return rows

@@ -11,12 +11,17 @@ def interval(values, confidence: float = 0.95) -> tuple[float, float, float]:
     """(mean, low, high): the mean of a measurement over seeds and its Student t interval.
 
     For a comparison give the differences seed by seed: what two runs with one seed share then
-    drops out. Raises ValueError for fewer than two values, or a value that is not finite.
+    drops out. Raises ValueError for fewer than two values, a value that is not finite, or where
+    scipy is missing.
 
         mean, low, high = interval(with_batchnorm - without)    # no finding while low < 0 < high
     """
-    from scipy import stats  # comes with the labs; training and recording do without it
+    try:
+        from scipy import stats  # comes with the labs; training and recording do without it
+    except ImportError:
+        raise ValueError("interval needs scipy: pip install 'labkit[labs]'") from None
 
+    _check_confidence("interval", confidence)
     values = np.asarray(values, dtype=float).ravel()
     if len(values) < 2 or not np.isfinite(values).all():
         raise ValueError(
@@ -73,10 +78,7 @@ def wilson(hits, n, confidence: float = 0.95):
     Source: Wilson 1927, Probable inference, the law of succession, and statistical inference,
     Journal of the American Statistical Association 22.
     """
-    if not 0 < confidence < 1:
-        raise ValueError(
-            f"wilson(confidence={confidence!r}): give a share between 0 and 1, as 0.95"
-        )
+    _check_confidence("wilson", confidence)
     hits, n = np.broadcast_arrays(np.asarray(hits, dtype=float), np.asarray(n, dtype=float))
     fits = (hits == np.floor(hits)) & (n == np.floor(n)) & (hits >= 0) & (hits <= n) & (n >= 1)
     if not fits.all():
@@ -91,3 +93,10 @@ def wilson(hits, n, confidence: float = 0.95):
     # Where none or all are hits, the end is 0 or 1 on paper, and off by a rounding error here.
     low, high = np.where(hits == 0, 0.0, middle - half), np.where(hits == n, 1.0, middle + half)
     return (low, high) if low.ndim else (float(low), float(high))
+
+
+def _check_confidence(function: str, confidence: float) -> None:
+    if not 0 < confidence < 1:
+        raise ValueError(
+            f"{function}(confidence={confidence!r}): give a share between 0 and 1, as 0.95"
+        )

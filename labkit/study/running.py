@@ -7,12 +7,11 @@ was in flight, and nothing is ever there twice or in half.
 
 import json
 import os
-import shutil
 import sys
 import tempfile
 import threading
 import time
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 import joblib
@@ -46,11 +45,13 @@ def run(
     dask: the address of a Dask scheduler, "tcp://host:8786", whose workers have labkit and the
         data; `workers` is then theirs to say.
 
-    Raises ValueError for data that cannot be had, and RuntimeError where a worker was killed;
-    what is finished then is recorded, and the next call does the rest.
+    Raises ValueError for data that cannot be had, for records of another recipe or data set, and
+    for Dask workers of several threads; RuntimeError where a worker was killed (on a cluster: again
+    and again). What is finished then is recorded, and the next call does the rest.
     """
     if isinstance(workers, bool) or not isinstance(workers, int) or workers < 1:
         raise ValueError(f"workers={workers!r}: give a whole number of processes, 1 or more")
+    study.check_data()
     missing, total = study.missing(), len(study.runs())
     study.folder.mkdir(parents=True, exist_ok=True)
     checkpoints = study.folder / ".checkpoints"
@@ -65,7 +66,9 @@ def run(
         try:
             with _backend(workers, dask) as parallel:
                 for record in parallel(tasks):
-                    save(record, study.path(record["config"], record["seed"]))
+                    done = record["config"], record["seed"]
+                    save(record, study.path(*done))
+                    _clear(checkpoints, study.label(*done))
                     lines.finished(record)
         except TerminatedWorkerError:
             raise RuntimeError(
@@ -74,37 +77,67 @@ def run(
                 "fewer workers, for the rest"
             ) from None
     if not study.missing():
-        shutil.rmtree(checkpoints, ignore_errors=True)
+        for run in study.runs():  # what a kill between record and checkpoint left
+            _clear(checkpoints, study.label(*run))
+        with suppress(OSError):  # not there, or with checkpoints of runs that `select` left out
+            checkpoints.rmdir()
 
 
 def save(record: dict, path: Path) -> None:
-    """Write beside the place, then rename."""
+    """Write beside the place, to the disk itself, then rename."""
     partial = path.with_name(f"{path.name}.{os.getpid()}.partial")
-    partial.write_text(json.dumps(record, indent=1) + "\n")
+    with partial.open("w") as file:
+        file.write(json.dumps(record, indent=1) + "\n")
+        file.flush()
+        os.fsync(file.fileno())
     os.replace(partial, path)
+
+
+def _clear(checkpoints: Path, label: str) -> None:
+    """Delete the checkpoint of a recorded run, and what a kill left of one half written."""
+    for path in checkpoints.glob(f"{label}.pt*"):
+        path.unlink(missing_ok=True)
 
 
 @contextmanager
 def _backend(workers: int, dask: str | None):
-    """A joblib.Parallel that gives back records as they come."""
-    options = {"return_as": "generator_unordered", "batch_size": 1}
+    """What takes joblib's tasks and gives back their records as they come."""
     if dask is not None:
-        try:
-            from distributed import Client
-        except ImportError:
-            raise ValueError(
-                "dask= needs the cluster extra: pip install 'labkit[cluster]'"
-            ) from None
-        with Client(dask) as client:
-            n = max(sum(client.nthreads().values()), 1)
-            with joblib.parallel_config("dask", client=client, retries=2):
-                yield joblib.Parallel(n_jobs=n, **options)
+        with _on_cluster(dask) as parallel:
+            yield parallel
         return
     if workers == 1:
         yield joblib.Parallel(n_jobs=1, return_as="generator")
         return
+    options = {"return_as": "generator_unordered", "batch_size": 1}
     with _environment(_KEEP_MEMORY), joblib.parallel_config("loky", inner_max_num_threads=1):
         yield joblib.Parallel(n_jobs=workers, **options)
+
+
+@contextmanager
+def _on_cluster(dask: str):
+    """The same on a Dask cluster, without joblib: its backend trains here where there is only one
+    worker, and waits for ever for workers that keep dying."""
+    try:
+        from distributed import Client, KilledWorker, as_completed
+    except ImportError:
+        raise ValueError("dask= needs the cluster extra: pip install 'labkit[cluster]'") from None
+    with Client(dask) as client:
+        if max(client.nthreads().values(), default=1) > 1:
+            raise ValueError(
+                f"{dask} has workers with several threads, whose runs would share torch's random "
+                "numbers: start them with --nthreads 1"
+            )
+
+        def parallel(tasks):
+            futures = [client.submit(f, *a, **k, pure=False, retries=2) for f, a, k in tasks]
+            try:
+                for _, record in as_completed(futures, with_results=True):
+                    yield record
+            except KilledWorker as error:
+                raise TerminatedWorkerError(str(error)) from None
+
+        yield parallel
 
 
 @contextmanager
@@ -133,10 +166,10 @@ def _work(study: Study, config: dict, seed: int, device, checkpoints: Path, note
 
     if os.environ.get("OMP_NUM_THREADS") == "1":  # a worker that was forked keeps torch's default
         torch.set_num_threads(1)
-    checkpoint = checkpoints / f"{label}.pt"
+    # The parent deletes the checkpoint, once it has saved the record; another machine has none.
+    checkpoint = checkpoints / f"{label}.pt" if study.folder.is_dir() else None
     options = {"device": device, "checkpoint": checkpoint, "on_epoch": on_epoch}
     record = (study.train or train_one)(study, config, seed, **options)
-    checkpoint.unlink(missing_ok=True)
     note.unlink(missing_ok=True)
     return {**record, "wall_seconds": time.perf_counter() - began}
 

@@ -31,7 +31,8 @@ def reported(name: str) -> pd.DataFrame:
 def records(name: str) -> pd.DataFrame:
     """The recorded runs of a study, one row a run: its configuration, seed, number of epochs,
     the last and the best epoch's metrics, test metrics, number of parameters, and wall time of
-    the epochs in seconds. A run that diverged has no test metrics, and says so in `diverged`.
+    the epochs in seconds. A run that diverged says so in `diverged`; it has no test metrics, and
+    what it had reached before is no `best_val_acc`.
 
     Empty when no run is recorded yet. Longer tables (one row an epoch): `epochs`.
     """
@@ -78,12 +79,13 @@ def where(frame: pd.DataFrame, chosen: Mapping) -> pd.DataFrame:
 def _row(run: dict) -> dict:
     curve = run["epochs"]
     last = curve[-1] if curve else {}
+    accuracies = [] if "diverged" in run else [e.get("val_acc", float("nan")) for e in curve]
     row = {
         **run["config"],
         "seed": run["seed"],
         "epochs": last.get("epoch", 0),
         **{key: value for key, value in last.items() if key not in ("epoch", *run["config"])},
-        "best_val_acc": max((e.get("val_acc", float("nan")) for e in curve), default=float("nan")),
+        "best_val_acc": max(accuracies, default=float("nan")),
         **{f"test_{key}": value for key, value in run["test"].items()},
         "seconds": run["seconds"],
         "data": run["data"]["name"],

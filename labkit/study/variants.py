@@ -35,9 +35,14 @@ def in_numpy(study: Study, config: dict, seed: int, **_) -> dict:
     )
     optimizer = numpy_net.SGD(model.parameters(), config["lr"], config["momentum"])
     sizes = {"epochs": study.recipe.epochs, "batch_size": config["batch_size"]}
-    rows = numpy_net.fit(model, optimizer, *sets[:2], seed=seed, **sizes)
+    test, diverged = {}, {}
+    try:
+        rows = numpy_net.fit(model, optimizer, *sets[:2], seed=seed, **sizes)
+    except numpy_net.Diverged as error:
+        rows, diverged = error.history, {"diverged": str(error)}
     seconds = time.perf_counter() - began
-    loss, accuracy = numpy_net.evaluate(model, *sets[2])
+    if not diverged:
+        test["loss"], test["accuracy"] = numpy_net.evaluate(model, *sets[2])
     return {
         "study": study.name,
         "config": config,
@@ -48,11 +53,11 @@ def in_numpy(study: Study, config: dict, seed: int, **_) -> dict:
             "stand_in": data.stand_in,
         },
         "epochs": rows,
-        "test": {"loss": loss, "accuracy": accuracy},
+        "test": test,
         "seconds": seconds,
         "device": "cpu",
         "versions": {"python": platform.python_version(), "numpy": np.__version__},
-    }
+    } | diverged
 
 
 # ---------------------------------------------------------------- softmax once, softmax twice
@@ -190,16 +195,20 @@ def on_the_clock(
     data, recipe = study.data_for(config), study.recipe_for(config, seed)
     torch.manual_seed(seed)
     model = study.model(config)
-    history = speedrun.timed(
-        model,
-        data,
-        recipe,
-        every=config["read_every"] // recipe.batch_size,
-        device=device,
-        on_reading=on_epoch,
-        **{key: config[key] for key in ("steps", "stop_at", "feed", "average", "compiled")},
-    )
-    return record(study, config, seed, model, data, history, train.evaluate(model, data.test))
+    try:
+        history = speedrun.timed(
+            model,
+            data,
+            recipe,
+            every=config["read_every"] // recipe.batch_size,
+            device=device,
+            on_reading=on_epoch,
+            **{key: config[key] for key in ("steps", "stop_at", "feed", "average", "compiled")},
+        )
+        test, diverged = train.evaluate(model, data.test), {}
+    except train.Diverged as error:
+        history, test, diverged = error.history, None, {"diverged": str(error)}
+    return record(study, config, seed, model, data, history, test) | diverged
 
 
 def timed_network(config: dict) -> nn.Module:

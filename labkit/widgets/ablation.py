@@ -25,7 +25,8 @@ def ablation(
     title: names the data.
     start: the values that it begins with; by default those of the best configuration.
 
-    Raises ValueError for a column that is missing, or where there is no run.
+    Raises ValueError for a column that is missing, for a start that no run has, or where there is
+    no run.
     """
     missing = [name for name in (*keys, "epoch", "val_acc", "seed") if name not in curves]
     if missing or curves.empty:
@@ -34,9 +35,15 @@ def ablation(
     runs = _runs_by_configuration(curves, list(keys))
     best = max(runs, key=lambda config: _level(runs[config]))
     chosen = dict(zip(keys, best, strict=True)) | dict(start or {})
+    unknown = [key for key in chosen if key not in keys]
+    if unknown:
+        raise ValueError(f"start names {unknown[0]!r}: give values of {', '.join(keys)}")
     controls = {}
     for i, key in enumerate(keys):
         values = sorted({config[i] for config in runs} - {None}, key=str)
+        if chosen[key] not in (None, *values):
+            there = ", ".join(map(repr, values))
+            raise ValueError(f"start={{{key!r}: {chosen[key]!r}}} is in no run; there are {there}")
         controls[key] = ipywidgets.Dropdown(
             options=[(word(value), value) for value in values],
             value=values[0] if chosen[key] is None else chosen[key],

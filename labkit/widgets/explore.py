@@ -1,5 +1,6 @@
 """Sliders over a recorded grid, and a button that trains the chosen point while you watch."""
 
+import math
 import threading
 from collections.abc import Mapping
 
@@ -44,6 +45,7 @@ class Explorer:
         self.thread: threading.Thread | None = None
         self._stop, self._drawing = threading.Event(), threading.Lock()
         self._limits = _loss_limits(self.curves)
+        self._stand_in = f" on {data.name}" if data.stand_in else ""
         self._build()
 
     def _build(self) -> None:
@@ -106,7 +108,7 @@ class Explorer:
                 _draw_recorded(ax, recorded, column, color, _LABELS[part])
                 if live is not None and live.rows:
                     frame = live.frame()
-                    label = f"{_LABELS[part]}, trained here"
+                    label = f"{_LABELS[part]}, trained here{self._stand_in}"
                     ax.plot(frame["epoch"], frame[column], "o", color=color, label=label)
             ax.set(xlabel="epoch", xlim=(0.5, self._recipe(point).epochs + 0.5))
             ax.xaxis.set_major_locator(MaxNLocator(integer=True, nbins=4))
@@ -125,8 +127,8 @@ class Explorer:
         runs = _at(self.runs, self.keys, point)
         if runs.empty:
             return f"{self.data.name}, {values}\nno run recorded yet"
-        best = _finished(runs)["best_val_acc"].dropna()
-        diverged = len(runs) - len(_finished(runs))
+        best = runs["best_val_acc"].dropna()
+        diverged = runs["diverged"].notna().sum() if "diverged" in runs else 0
         lost = f", {diverged} diverged" if diverged else ""
         count = f"{len(runs)} recorded run{'s' * (len(runs) > 1)}{lost}"
         if best.empty:
@@ -162,9 +164,11 @@ class Explorer:
         except Exception as error:  # nobody sees a thread's traceback
             self.status.value = f"Failed: {type(error).__name__}: {error}"
         finally:
-            self._redraw()
             self.stop_button.disabled = True
-            self.train_button.disabled = False  # the last: who sees it finds the rest done
+            try:
+                self._redraw()
+            finally:
+                self.train_button.disabled = False  # the last: who sees it finds the rest done
 
     def _fit(self, point: tuple) -> str:
         config = self._config(point)
@@ -183,6 +187,8 @@ class Explorer:
             return self._stop.is_set()
 
         options = {"progress": False, "device": self.device, "on_epoch": on_epoch}
+        if self.study.loss is not None:
+            options["loss"] = self.study.loss(config)
         history = train.fit(model, self.data, self._recipe(point), **options)
         return f"Stopped. {history}" if history.stopped else f"Done. {history}"
 
@@ -203,12 +209,23 @@ def explore(
 
     study: its recorded runs are drawn, as many as there are; it begins with the best of them.
     keys: the names of the grid's axes, a slider each. They must single out a configuration.
-    data: what the button trains on. The same images as the study's make the curves comparable.
+    data: what the button trains on, with a validation part. The same images as the study's make
+        the curves comparable.
     seed: of the run made here; none of the study's makes it a run more.
 
-    Raises ValueError where the keys are not in every configuration, or two configurations agree
-    in all of them.
+    Raises ValueError where the keys are not in every configuration, where two configurations agree
+    in all of them, where a combination of their values is missing, for data without a validation
+    part, and for a study with a `train` of its own.
     """
+    if data.val is None:
+        raise ValueError(
+            f"{data.name} has no validation part to draw: load it with val_fraction above 0"
+        )
+    if study.train is not None:
+        raise ValueError(
+            f"{study.name} trains its runs in a way of its own, which the button cannot: explore a "
+            "study without train="
+        )
     keys = list(keys)
     lacking = [key for key in keys if any(key not in config for config in study.configs)]
     if lacking:
@@ -219,6 +236,12 @@ def explore(
         raise ValueError(
             f"{', '.join(keys)} do not single out a configuration of {study.name}: name more keys, "
             "or study.select() some configurations first"
+        )
+    whole = math.prod(len(set(values)) for values in zip(*points, strict=True))
+    if len(points) < whole:
+        raise ValueError(
+            f"{study.name} has {len(points)} of {whole} combinations of {', '.join(keys)}: "
+            "study.select() configurations that are a whole grid"
         )
     return Explorer(study, keys, data, seed, device)
 
@@ -233,16 +256,12 @@ def _at(frame: pd.DataFrame, keys: list[str], point: tuple) -> pd.DataFrame:
     return tables.where(frame, dict(zip(keys, point, strict=True)))
 
 
-def _finished(runs: pd.DataFrame) -> pd.DataFrame:
-    """The runs that did not diverge: what these reached before is no result."""
-    return runs[runs["diverged"].isna()] if "diverged" in runs else runs
-
-
 def _levels(runs: pd.DataFrame, keys: list[str]) -> pd.Series:
-    """The best epoch's validation accuracy of each point, on average over its runs."""
+    """The best epoch's validation accuracy of each point, on average over its runs that did not
+    diverge."""
     if runs.empty:
         return pd.Series(dtype=float)
-    levels = _finished(runs).groupby(keys)["best_val_acc"].mean()
+    levels = runs.groupby(keys)["best_val_acc"].mean()
     return levels.dropna().sort_values(ascending=False)
 
 

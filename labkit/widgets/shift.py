@@ -1,5 +1,6 @@
 """A slider that moves the test pictures sideways, while trained networks look at them (lab 04)."""
 
+import itertools
 from collections.abc import Mapping
 from dataclasses import replace
 
@@ -60,7 +61,7 @@ def draw_shift(moved: Mapping[int, Split], results: Mapping, pixels: int) -> Fig
         ax = figure.add_subplot(grid[i // 3, i % 3])
         _draw_answers(ax, split, results, pixels, i)
     ax = figure.add_subplot(outer[1])
-    for (name, by_shift), color in zip(results.items(), _COLORS, strict=False):
+    for (name, by_shift), color in zip(results.items(), itertools.cycle(_COLORS)):
         ax.plot(list(by_shift), [by_shift[p].accuracy for p in by_shift], color=color)
         accuracy = by_shift[pixels].accuracy
         ax.plot(pixels, accuracy, "o", color=color, label=f"{name}: {accuracy:.2f}")

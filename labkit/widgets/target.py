@@ -56,6 +56,7 @@ def draw_target(
     figure.subplots_adjust(0.27, 0.55 / figure.get_figheight(), 0.9, 0.9)
     ax = figure.subplots()
     longest = longest or times["seconds"].max()
+    longest = 1.0 if pd.isna(longest) else longest  # no run reached it
     for row, change in enumerate(changes):
         seconds = times.loc[times["change"] == change, "seconds"]
         reached = seconds.dropna()

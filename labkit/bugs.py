@@ -38,7 +38,8 @@ class Batches:
     generator: torch.Generator | None = None
 
     def __len__(self) -> int:
-        return len(self.images) // self.batch_size
+        whole, rest = divmod(len(self.images), self.batch_size)
+        return whole + (rest > 1)  # BatchNorm can't do with a single image
 
     def __iter__(self) -> Iterator[tuple[Tensor, Tensor]]:
         n = len(self.images)
@@ -281,6 +282,11 @@ class BatchStatistics(StuckBatchNorm):
     """A hand-written BatchNorm that takes the batch's statistics in evaluation too."""
 
     def forward(self, x: Tensor) -> Tensor:
+        if self.training:  # it keeps running statistics, and never asks for them
+            dims = [0, *range(2, x.ndim)]
+            with torch.no_grad():
+                self.running_mean.lerp_(x.mean(dims), 0.1)
+                self.running_var.lerp_(x.var(dims), 0.1)
         mode, self.training = self.training, True
         y = super().forward(x)
         self.training = mode
@@ -448,9 +454,11 @@ def forgotten_layer(healthy: Setup) -> Setup:
     """The optimiser got the parameters of the last layer only."""
 
     def optimizer(model):
-        whole = healthy.optimizer(model)
-        last = _trainable(model)[-2:]
-        return type(whole)(last, **whole.defaults)
+        built = healthy.optimizer(model)
+        last = {id(p) for p in _trainable(model)[-2:]}
+        for group in built.param_groups:
+            group["params"] = [p for p in group["params"] if id(p) in last]
+        return built
 
     return replace(healthy, optimizer=optimizer)
 

@@ -119,6 +119,43 @@ def test_two_bugs_are_both_found_though_one_hides_the_other(first, second):
     assert set(report.causes) == wanted, str(report)
 
 
+def test_batches_know_how_many_they_are():
+    images, labels = pictures(201, 0)
+    for size, count in ((64, 4), (100, 2), (201, 1)):  # no batch of a single image
+        batches = bugs.Batches(images, labels, torch.Tensor.float, batch_size=size)
+        assert len(batches) == len(list(batches)) == count
+
+
+def test_batch_statistics_keep_their_running_statistics_and_have_one_illness():
+    sick = bugs.batch_statistics(healthy())
+    causes = sick.diagnose(only_contracts=True).causes
+    assert causes == ["examples influence each other in evaluation"]
+    layer, torchs = bugs.BatchStatistics(3), nn.BatchNorm1d(3)
+    for x in torch.randn(4, 20, 3) + 5:
+        assert torch.allclose(layer.train()(x), torchs(x), atol=1e-5)
+        layer.eval()(x - 9)
+    assert torch.allclose(layer.running_mean, torchs.running_mean)
+    assert torch.allclose(layer.running_var, torchs.running_var)
+
+
+def test_forgotten_layer_keeps_the_optimiser_and_its_groups():
+    def adamw(model):
+        weights = [p for p in model.parameters() if p.ndim > 1]
+        rest = [p for p in model.parameters() if p.ndim < 2]
+        groups = [{"params": weights, "weight_decay": 0.1}, {"params": rest, "weight_decay": 0.0}]
+        return torch.optim.AdamW(groups, lr=0.003)
+
+    setup = bugs.forgotten_layer(bugs.replace(plain(), optimizer=adamw))
+    groups = setup.optimizer(setup.model).param_groups
+    last = setup.model[-1]
+    assert [group["params"] for group in groups] == [[last.weight], [last.bias]]
+    assert [(group["lr"], group["weight_decay"]) for group in groups] == [(0.003, 0.1), (0.003, 0)]
+    before = copy.deepcopy(setup.model.state_dict())
+    setup.fit(1)
+    moved = [k for k, v in setup.model.state_dict().items() if not torch.equal(v, before[k])]
+    assert moved == ["3.weight", "3.bias"]
+
+
 def test_sgd_and_plain_pixels_are_healthy_too():
     setup = bugs.setup(
         plain().model,

@@ -1,6 +1,7 @@
 """The graders of lab 00: right answers pass, common wrong ones get their message."""
 
 import pytest
+import torch
 
 from labkit import checks
 
@@ -27,6 +28,10 @@ def test_right_answers_pass(capsys):
         (lambda logits, labels: (logits.argmax(1) == labels).sum(), "divide by how many"),
         (lambda logits, labels: 100 * right_accuracy(logits, labels), "percentage"),
         (lambda logits, labels: (logits.argmax(0)[0] == labels).float().mean(), "each row"),
+        (
+            lambda logits, labels: (logits.argmax(dim=0) == labels).float().mean(),
+            r"size of tensor.*argmax\(dim=1\), one for each of the 7 rows",
+        ),
         (lambda logits, labels: None, "return"),
         (lambda logits, labels: logits.argmax(1) == labels, "one number"),
     ],
@@ -34,6 +39,15 @@ def test_right_answers_pass(capsys):
 def test_wrong_accuracies_are_explained(answer, message):
     with pytest.raises(AssertionError, match=message):
         checks.lab00_accuracy(answer)
+
+
+def test_a_descent_in_float32_is_right():
+    checks.lab00_descend(lambda w, lr, steps: right_descend(torch.tensor(w), lr, steps))
+
+
+def test_an_error_of_another_kind_speaks_for_itself():
+    with pytest.raises(RuntimeError, match="dtype"):
+        checks.lab00_accuracy(lambda logits, labels: (logits.argmax(1) == labels).mean())
 
 
 @pytest.mark.parametrize(

@@ -44,6 +44,18 @@ def setter(name, value):
     return lambda layer, dy: setattr(getattr(layer, name), "grad", value(layer, dy))
 
 
+def adding(name):
+    """A Linear that adds to one of its gradients, which begins at 0."""
+
+    def backward(self, dy):
+        before = getattr(self, name).grad
+        dx = StudentLinear.backward(self, dy)
+        getattr(self, name).grad = before + getattr(self, name).grad
+        return dx
+
+    return linear(backward=backward)
+
+
 @pytest.mark.parametrize("answer", [StudentLinear, Linear])
 def test_right_linear_passes(answer, capsys):
     checks.lab01_linear(answer)
@@ -64,6 +76,8 @@ def test_right_linear_passes(answer, capsys):
         (with_backward(setter("bias", lambda m, dy: dy.sum(1))), r"shape \(5,\).*must be \(7,\)"),
         (with_backward(setter("bias", lambda m, dy: 2 * dy.sum(0))), "differs from torch by"),
         (with_backward(lambda m, dy: dy @ m.weight.data), "backward stopped.*transposed"),
+        (adding("weight"), "second backward gave another weight.grad. Set it, with ="),
+        (adding("bias"), "second backward gave another bias.grad"),
     ],
 )
 def test_wrong_linear_gets_a_named_mistake(answer, message):
@@ -119,6 +133,14 @@ def naive(logits, labels, axis=1):
     return -np.log(p[np.arange(n), labels]).mean(), (p - target) / n
 
 
+def capped(logits, labels):
+    """The maximum is subtracted, and still a number is added inside the logarithm."""
+    shifted = logits - logits.max(1, keepdims=True)
+    p = np.exp(shifted) / np.exp(shifted).sum(1, keepdims=True)
+    right = p[np.arange(len(labels)), labels]
+    return -np.log(right + 1e-12).mean(), cross_entropy(logits, labels)[1]
+
+
 def changed(change):
     return lambda logits, labels: change(*cross_entropy(logits, labels), labels)
 
@@ -135,6 +157,10 @@ def test_right_cross_entropy_passes(answer, capsys):
         (naive, "exp has overflowed"),
         (lambda z, y: naive(z, y, axis=0), "ran over the images"),
         (lambda z, y: naive(z, y)[0], "return two things"),
+        (changed(lambda loss, d, y: (loss, None)), "dlogits is None"),
+        (changed(lambda loss, d, y: (None, d)), "the loss is None"),
+        (changed(lambda loss, d, y: (np.full(len(y), loss), d)), r"shape \(5,\): take the mean"),
+        (capped, r"must be .*e\+0.*log\(p \+ 1e-12\), caps it"),
         (changed(lambda loss, d, y: (loss * len(y), d)), "sum over the images: take the mean"),
         (changed(lambda loss, d, y: (-loss, d)), "minus log p"),
         (changed(lambda loss, d, y: (loss, d * len(y))), "divided by N"),

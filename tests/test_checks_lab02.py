@@ -86,9 +86,30 @@ def by_the_matrix(z, y):
     return ((p.diag_embed() - p[:, :, None] * p[:, None, :]) @ v[:, :, None])[:, :, 0]
 
 
+def by_eye(z, y):
+    p = z.softmax(1)
+    v = p.softmax(1) - torch.eye(z.shape[1], dtype=z.dtype)[y]
+    return p * v - p * (p * v).sum(1, keepdim=True)
+
+
+def by_einsum(z, y):
+    """It wants one dtype, and the exercise has float64 throughout."""
+    p = z.softmax(1)
+    v = p.softmax(1) - F.one_hot(y, z.shape[1])
+    return p * v - p * torch.einsum("nc,nc->n", p, v.to(torch.float64))[:, None]
+
+
+def test_a_right_gradient_in_float64_alone_is_accepted():
+    checks.lab02_gradient(by_einsum)
+
+
 @pytest.mark.parametrize(
     ("forbidden", "message"),
-    [(by_autograd, "without autograd"), (by_the_matrix, "a tensor of 7500 numbers")],
+    [
+        (by_autograd, "without autograd"),
+        (by_the_matrix, "a tensor of 7500 numbers"),
+        (by_eye, r"a tensor of 2500 numbers.*nor torch.eye\(C\) \(take F.one_hot\)"),
+    ],
 )
 def test_a_right_gradient_by_other_means_is_not_the_exercise(forbidden, message):
     with pytest.raises(AssertionError, match=message):
@@ -146,6 +167,7 @@ def is_not_sure_enough(activation, loss, c):
         (looks_at_the_outputs_only, "Does it look at the outputs alone"),
         (is_not_sure_enough, "sure enough"),
         (lambda *_: False, "your alarm is silent"),
+        (lambda *_: None, "nothing came back, is the `return` missing"),
         (lambda *_: True, "false alarm"),
     ],
 )

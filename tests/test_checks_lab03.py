@@ -33,6 +33,13 @@ def along_the_width(x, weight, bias, eps):
     return weight * batch_norm(x, torch.ones_like(weight), torch.zeros_like(bias), eps) + bias
 
 
+def batch_norm_in_place(x, weight, bias, eps):
+    var, mean = torch.var_mean(x, over_batch(x), correction=0, keepdim=True)
+    x -= mean
+    x /= torch.sqrt(var + eps)
+    return per_channel(weight, x) * x + per_channel(bias, x)
+
+
 def test_the_right_batch_norm_is_accepted(capsys):
     checks.lab03_batch_norm(batch_norm)
     assert capsys.readouterr().out.startswith("OK")
@@ -48,6 +55,8 @@ def test_the_right_batch_norm_is_accepted(capsys):
         (lambda x, w, b, eps: batch_norm(x, w, b, 0), "eps is missing"),
         (lambda x, w, b, eps: batch_norm(x, w * 0 + 1, b * 0, eps), "weight and bias are missing"),
         (along_the_width, "1 x C x 1 x 1"),
+        (batch_norm_in_place, "x itself was changed; give back a new tensor"),
+        (lambda *a: batch_norm(*a, dims=(0, 2, 3)), r"x \(6, 3\) stopped with 'Dimension out of"),
         (lambda *a: None, "return"),
         (lambda *a: 2 * batch_norm(*a), "differs from torch"),
     ],
@@ -81,6 +90,12 @@ def only_the_mean(running_mean, running_var, x, momentum):
     return update(running_mean, running_var, x, momentum)[0], running_var
 
 
+def update_in_place(running_mean, running_var, x, momentum):
+    answer = update(running_mean, running_var, x, momentum)
+    x -= answer[0].view(1, -1, *(1,) * (x.dim() - 2))
+    return answer
+
+
 def test_the_right_update_is_accepted(capsys):
     checks.lab03_running_stats(update)
     assert capsys.readouterr().out.startswith("OK")
@@ -94,6 +109,7 @@ def test_the_right_update_is_accepted(capsys):
         (lambda m, v, x, momentum: update(m, v, x, 1.0), "mix them"),
         (only_the_mean, "running_var.*hasn't moved"),
         (lambda *a: update(*a)[0], "return two things"),
+        (update_in_place, "x itself was changed"),
         (lambda *a: None, "return"),
     ],
 )
@@ -166,6 +182,10 @@ def not_a_number_at_one(x, p, training):
     return x * (torch.rand_like(x) >= p) / torch.tensor(1 - p) if training else x
 
 
+def divides_by_zero(x, p, training):
+    return x * (torch.rand_like(x) >= p) * (1 / (1 - p)) if training else x
+
+
 def in_place(x, p, training):
     return x.copy_(dropout(x, p, training))
 
@@ -192,6 +212,7 @@ def test_the_right_dropout_is_accepted(right, capsys):
         (lambda x, p, training: dropout(x, p, True), "in evaluation"),
         (lambda x, p, training: dropout(x, p, training, shape=x.shape[1:]), "All rows"),
         (not_a_number_at_one, "p = 1"),
+        (divides_by_zero, "p = 1: a division by 0.*give back zeros"),
         (in_place, "x itself was changed"),
         (with_a_seed, "draw each anew"),
         (lambda x, p, training: x, "0% of the values are zero, it should be 20%"),
@@ -222,6 +243,9 @@ def test_the_right_dropout2d_is_accepted(right, capsys):
             "each channel has its own draw",
         ),
         (lambda *a: dropout2d(*a, scale=lambda p: 1 - p), r"shrinks to \(1 - p\)²"),
+        (lambda x, p, training: x, "0% of the values are zero, it should be 20%"),
+        (lambda x, p, training: dropout2d(x, p, not training), "in evaluation"),
+        (lambda x, p, training: 0 * x, "in evaluation"),
     ],
 )
 def test_a_wrong_dropout2d_is_explained(wrong, message):

@@ -2,6 +2,7 @@
 
 import math
 
+import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
@@ -25,6 +26,24 @@ def with_options(**options):
     return lambda *arguments: one_cycle(*arguments, **options)
 
 
+def without_a_way_down(step, total, max_lr):
+    return one_cycle(step, total, max_lr) if step <= 0.3 * total - 1 else None
+
+
+def in_float32(step, total, max_lr):
+    top = np.float32(0.3 * total - 1)
+    low, high, part = (1 / 25, 1, step / top)
+    if step > top:
+        low, high, part = 1, 1 / 250_000, (step - top) / (total - 1 - top)
+    way = (1 - np.cos(np.float32(np.pi) * part)) / 2
+    return np.float32(max_lr) * (np.float32(low) + np.float32(high - low) * way)
+
+
+def test_one_cycle_in_float32_passes():
+    assert isinstance(in_float32(1, 20, 0.1), np.float32)
+    checks.lab09_one_cycle(in_float32)
+
+
 def test_one_cycle_passes(capsys):
     checks.lab09_one_cycle(one_cycle)
     assert capsys.readouterr().out.startswith("OK")
@@ -42,7 +61,8 @@ def test_one_cycle_passes(capsys):
         (with_options(peak=0.5), "after 30 %"),
         (lambda s, n, lr: lr * (1 + math.cos(math.pi * s / n)) / 2, "never rises"),
         (lambda s, n, lr: lr, "torch has"),
-        (lambda *_: None, "return a number"),
+        (lambda *_: None, "gave None at step 0: return a number"),
+        (without_a_way_down, r"gave None at step [1-9]\d*: return a number"),
     ],
 )
 def test_wrong_cycles_are_named(wrong, message):
@@ -89,6 +109,18 @@ def empty_bins_too(probabilities, labels, bins):
     return sum(gaps).item() / len(labels)
 
 
+def bins_open_above(probabilities, labels, bins):
+    """[m/M, (m+1)/M), where the exercise has (m/M, (m+1)/M]: a confidence of 1 is in no bin."""
+    confidence, predictions = probabilities.max(1)
+    hits, total = (predictions == labels).double(), 0.0
+    for m in range(bins):
+        there = (confidence >= m / bins) & (confidence < (m + 1) / bins)
+        if there.any():
+            gap = (hits[there].mean() - confidence[there].mean()).abs()
+            total += (gap * there.double().mean()).item()
+    return total
+
+
 def test_the_calibration_error_passes(capsys):
     checks.lab09_calibration_error(calibration_error)
     checks.lab09_calibration_error(lambda *a: torch.tensor(calibration_error(*a)))
@@ -110,6 +142,7 @@ def test_the_calibration_error_passes(capsys):
         ),
         (of_the_true_class, "not that of the true class"),
         (empty_bins_too, "a bin without images"),
+        (bins_open_above, "a confidence of exactly 1 is in no bin"),
         (lambda p, y, b: 0.9, "but it is"),
         (lambda *_: None, "return a number"),
     ],

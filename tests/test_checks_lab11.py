@@ -25,6 +25,13 @@ def blind_to_the_sign(differences, sign):
     return verdict(differences, 1)
 
 
+def with_the_normal_interval(differences, sign):
+    mean = np.mean(differences)
+    if abs(mean) < 1.96 * np.std(differences, ddof=1) / math.sqrt(len(differences)):
+        return "undecided"
+    return "holds" if mean * sign > 0 else "does not hold"
+
+
 def never_decided(differences, sign):
     return "undecided"
 
@@ -69,7 +76,10 @@ def test_right_answers_pass(check, answer, capsys):
     [
         (checks.lab11_verdict, by_the_mean, "not at the mean"),
         (checks.lab11_verdict, blind_to_the_sign, "below 0"),
-        (checks.lab11_verdict, never_decided, "one side of 0"),
+        (checks.lab11_verdict, never_decided, r"one side of 0\.$"),
+        (checks.lab11_verdict, with_the_normal_interval, "Student's t: with 3 seeds 1.96 is too"),
+        (checks.lab11_verdict, lambda d, sign: None, "gave None: say .holds., .does not hold."),
+        (checks.lab11_verdict, lambda d, sign: "Holds", "gave 'Holds': say"),
         (checks.lab11_seeds_needed, lambda e, s: smallest(e, s, t=False), "Student's t"),
         (checks.lab11_seeds_needed, lambda e, s: smallest(e, s) - 1, "still holds 0"),
         (checks.lab11_seeds_needed, lambda e, s: None, "whole number"),

@@ -9,6 +9,7 @@ import torch
 import torch.nn.functional as F
 from conftest import make_splits
 from torch import nn
+from torch.overrides import TorchFunctionMode
 from torch.utils.data import DataLoader, TensorDataset
 
 import labkit
@@ -94,12 +95,22 @@ def test_a_bounded_output_is_named(activation, cause):
         (lambda z: 0.05 * z, F.cross_entropy),
         (lambda z: z, nn.CrossEntropyLoss(label_smoothing=0.1)),
         (lambda z: z, nn.CrossEntropyLoss(reduction="none")),
-        (torch.sigmoid, lambda p, y: F.binary_cross_entropy(p, F.one_hot(y, 3).float())),
         (lambda z: z.softmax(1), lambda p, y: F.mse_loss(p, F.one_hot(y, 3).float())),
     ],
 )
 def test_a_right_pair_of_output_and_loss_is_left_in_peace(activation, loss):
-    assert contracts(network(Lambda(activation)), loss).ok
+    report = contracts(network(Lambda(activation)), loss)
+    assert report.ok
+    assert "outputs fit the loss" in report.passed
+
+
+def test_a_loss_that_refuses_shifted_outputs_is_not_asked_and_the_reason_is_told():
+    def binary(p, y):
+        return F.binary_cross_entropy(p, F.one_hot(y, 3).float())
+
+    report = contracts(network(Lambda(torch.sigmoid)), binary)
+    assert report.ok
+    assert "between 0 and 1" in report.not_run["outputs fit the loss"]
 
 
 @pytest.mark.parametrize("activation", [lambda z: z, lambda z: z.softmax(1)])
@@ -226,6 +237,14 @@ def test_a_learning_rate_of_zero_is_named():
     assert contracts(model, optimizer=optimizer).causes == ["learning rate is 0"]
 
 
+def test_a_warm_up_that_begins_at_zero_is_no_learning_rate_of_zero():
+    model = network()
+    optimizer = adam(model)
+    torch.optim.lr_scheduler.LambdaLR(optimizer, lambda epoch: min(1, epoch / 10))
+    assert optimizer.param_groups[0]["lr"] == 0
+    assert contracts(model, optimizer=optimizer).ok
+
+
 def test_the_optimiser_may_be_given_itself_and_is_as_before():
     model = network()
     optimizer = torch.optim.SGD(model.parameters(), lr=1e-4, momentum=0.9)
@@ -248,6 +267,28 @@ def test_a_loop_that_crashes_is_reported_and_the_other_checks_go_on():
     assert "learning rate" in report.passed
 
 
+def test_the_loops_of_torchs_tutorial_run():
+    """They ask the loader for its data set, to print how far they are."""
+
+    def train_loop(model, optimizer, dataloader):
+        size = len(dataloader.dataset)
+        model.train()
+        for batch, (x, y) in enumerate(dataloader):
+            F.cross_entropy(model(x), y).backward()
+            optimizer.step()
+            optimizer.zero_grad()
+            assert batch * dataloader.batch_size <= size
+
+    def test_loop(model, dataloader):
+        model.eval()
+        correct = sum((model(x).argmax(1) == y).sum().item() for x, y in dataloader)
+        return correct / len(dataloader.dataset)
+
+    report = contracts(network(), optimizer=adam, train=train_loop, evaluate=test_loop)
+    assert report.ok
+    assert {"training loop", "evaluation mode"} <= set(report.passed)
+
+
 def test_a_shuffled_loader_that_augments_is_told_from_one_that_shuffles():
     class Noisy(TensorDataset):
         def __getitem__(self, i):
@@ -258,6 +299,84 @@ def test_a_shuffled_loader_that_augments_is_told_from_one_that_shuffles():
     shuffled = loader(seed=1, shuffle=True)
     assert contracts(network(), val=shuffled).ok
     assert contracts(network(), val=noisy).causes == ["validation transform is random"]
+
+
+class Dictionaries(TensorDataset):
+    """Examples as many data sets give them; `noise` is added at each look."""
+
+    noise = 0.0
+
+    def __getitem__(self, i):
+        x, y = super().__getitem__(i)
+        return {"image": x + self.noise * torch.rand(()), "label": y}
+
+
+class NoisyDictionaries(Dictionaries):
+    noise = 1.0
+
+
+@pytest.mark.parametrize(("kind", "same"), [(Dictionaries, True), (NoisyDictionaries, False)])
+def test_a_random_transform_is_seen_through_unpack(kind, same):
+    batches = DataLoader(kind(*examples()), batch_size=32, shuffle=True)
+    report = diagnose(
+        network(),
+        None,
+        batches,
+        val=batches,
+        unpack=lambda batch: (batch["image"], batch["label"]),
+        only_contracts=True,
+    )
+    assert "validation repeats" in report.passed
+    assert report.causes == ([] if same else ["validation transform is random"])
+
+
+def test_a_random_transform_in_collate_fn_is_seen():
+    def collate(items):
+        x, y = torch.utils.data.default_collate(items)
+        return x + torch.rand(len(x), 1), y
+
+    report = contracts(network(), val=loader(seed=1, collate_fn=collate))
+    assert report.causes == ["validation transform is random"]
+
+
+def test_a_loader_of_whole_batches_is_read_as_it_is():
+    whole = DataLoader([batch for batch in loader()], batch_size=None)  # noqa: C416
+    report = diagnose(network(), None, whole, val=whole, only_contracts=True)
+    assert report.ok
+    assert "validation repeats" in report.passed
+
+
+def test_fingerprints_of_large_images_need_little_memory():
+    class Largest(TorchFunctionMode):
+        bytes = 0
+
+        def __torch_function__(self, function, types, args=(), kwargs=None):
+            made = function(*args, **(kwargs or {}))
+            if isinstance(made, torch.Tensor) and made.dtype == torch.int64:
+                self.bytes = max(self.bytes, made.nbytes)
+            return made
+
+    x = torch.rand(200, 3, 64, 64)
+    x[7] = x[150]
+    with Largest() as largest:
+        codes = clinic.contracts.fingerprints(x)
+    assert largest.bytes <= 2**25
+    assert len(codes.unique()) == 199
+    assert torch.equal(codes[40:43], clinic.contracts.fingerprints(x[40:43]))
+
+
+def test_a_validation_set_may_come_in_another_form_than_the_training_set():
+    splits = make_splits(n=400)
+    model = nn.Sequential(nn.Flatten(), network())
+    recipe = labkit.Recipe(batch_size=32)
+    x, y = labkit.train.Inputs(splits.train, recipe, "cpu")(splits.val.images), splits.val.labels
+    batches = DataLoader(TensorDataset(x, y), batch_size=32)
+    for val in (batches, splits, splits.val):
+        report = diagnose(model, None, splits, recipe=recipe, val=val)
+        assert report.ok, str(report)
+        assert {"validation repeats", "splits are apart"} <= set(report.passed)
+    leaky = diagnose(model, None, splits, recipe=recipe, val=splits.train)
+    assert "training and validation overlap" in leaky.causes
 
 
 def test_overlap_is_found_in_splits_though_training_images_are_augmented():
@@ -439,6 +558,7 @@ def test_regression_is_left_in_peace():
     [
         ((lambda x: x, None, []), "torch.nn.Module"),
         ((network(), "mse", []), "function of"),
+        ((nn.Sequential(nn.LazyLinear(3)), None, []), "0.weight has no shape yet.*is lazy"),
         ((network(), None, []), "no batch"),
         ((network(), None, 3), "int: give batches"),
         ((network(), None, torch.ones(3)), "Tensor: give batches"),
@@ -519,6 +639,14 @@ def test_every_cause_says_why_and_how_to_fix_it():
         assert set(cause.follows) <= set(clinic.CAUSES)
 
 
+def test_the_fix_for_a_batch_that_is_not_learned_runs():
+    table = eval(
+        clinic.CAUSES["cannot overfit one batch"].fix,
+        {"labkit": labkit, "model": network(), "x": examples()[0]},
+    )
+    assert table.input_shape == (64,)
+
+
 def test_the_same_cause_in_two_layers_is_one_finding():
     model = nn.Sequential(nn.Linear(64, 64), UnscaledDropout(), network(UnscaledDropout()))
     report = contracts(model)
@@ -566,7 +694,10 @@ def test_normalisation_statistics_are_measured_where_nothing_is_augmented():
     assert diagnose(model, None, still).causes == ["normalisation statistics of other data"]
     report = diagnose(model, None, moving)
     assert report.ok
-    assert any("not measured" in note for note in report.notes)
+    unmeasured = "normalisation: not measured, needs 200 images without augmentation"
+    assert unmeasured in report.notes
+    few = DataLoader(TensorDataset(images[:150], y[:150]), batch_size=32)
+    assert unmeasured in diagnose(model, None, few).notes
     assert diagnose(model, None, moving, val=still).causes[0].startswith("normalisation")
 
 
@@ -590,6 +721,25 @@ def test_labels_that_neighbours_do_not_see_are_cleared_by_what_transfers():
         torch.manual_seed(0)
         data = DataLoader(TensorDataset(x, labels), batch_size=32)
         assert diagnose(network(), None, data).causes == causes
+
+
+def test_sorted_class_folders_are_a_note_and_no_lost_labels():
+    x, y = examples(900)
+    order = y.argsort(stable=True)
+    data = DataLoader(TensorDataset(x[order], y[order]), batch_size=32)
+    report = diagnose(network(), None, data, images=250)
+    assert report.ok, str(report)
+    told = "the first 250 examples all have the label 0: is the training data sorted by class"
+    assert any(told in note for note in report.notes)
+
+
+def test_no_other_device_is_seeded(monkeypatch):
+    """torch.manual_seed would queue a seed for a GPU that nobody has started."""
+    seeded = []
+    monkeypatch.setattr(torch, "manual_seed", seeded.append)
+    model = nn.Sequential(nn.Linear(64, 3))
+    diagnose(model, None, loader(), optimizer=adam)
+    assert seeded == []
 
 
 def test_arrays_and_generators_of_a_module_are_as_before():

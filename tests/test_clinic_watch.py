@@ -6,6 +6,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 from torch import nn
+from torch.optim.lr_scheduler import CosineAnnealingLR, LambdaLR, PolynomialLR
 
 from labkit.clinic import watch
 
@@ -131,6 +132,20 @@ def infinite(model, optimizer, data):
         optimizer.step()
 
 
+def scheduled(build):
+    """The right loop, with a schedule that is built from the optimiser."""
+
+    def loop(model, optimizer, data):
+        schedule = build(optimizer)
+        for x, y in data:
+            optimizer.zero_grad()
+            F.cross_entropy(model(x), y).backward()
+            optimizer.step()
+            schedule.step()
+
+    return loop
+
+
 def watched(loop, model=None, optimizer=None):
     model = model or network()
     optimizer = optimizer or torch.optim.SGD(model.parameters(), lr=0.05)
@@ -192,6 +207,24 @@ def test_parameters_that_nobody_holds_or_reaches_are_named():
 
     still = network()
     report = watched(right, still, torch.optim.SGD(still.parameters(), lr=0.0))
+    assert report.causes == ["learning rate is 0"]
+
+
+@pytest.mark.parametrize(
+    "build",
+    [
+        lambda o: CosineAnnealingLR(o, 12),
+        lambda o: PolynomialLR(o, 12),
+        lambda o: LambdaLR(o, lambda step: 1 - step / 12),
+        lambda o: LambdaLR(o, lambda step: min(1, step / 10)),
+    ],
+)
+def test_a_schedule_that_begins_or_ends_at_zero_is_no_bug(build):
+    assert watched(scheduled(build)).ok
+
+
+def test_a_schedule_that_never_leaves_zero_is_named():
+    report = watched(scheduled(lambda o: LambdaLR(o, lambda step: 0.0)))
     assert report.causes == ["learning rate is 0"]
 
 

@@ -5,7 +5,10 @@ from torch import Tensor
 
 
 def agree(name: str, ours, theirs: Tensor, mistakes: dict[str, object]) -> None:
-    """Raise unless the arrays agree to 1e-8; `mistakes` gives what a known mistake would give."""
+    """Raise unless the arrays agree to 1e-8 and 1e-5 of the value, np.allclose's rtol.
+
+    `mistakes` gives what a known mistake would give.
+    """
     ours, theirs = np.asarray(ours, dtype=np.float64), theirs.detach().numpy()
     if ours.shape == theirs.shape and np.allclose(ours, theirs, atol=1e-8):
         return

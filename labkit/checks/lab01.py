@@ -50,6 +50,13 @@ def lab01_linear(linear: type) -> None:
         if before == after:  # elsewhere the shapes give it away
             mistakes["this is dy W; on the way back it is the transposed: dy Wᵀ"] = dy @ weight
         agree(f"{where}: dx", dx, tx.grad, mistakes)
+        once = np.array(layer.weight.grad), np.array(layer.bias.grad)
+        layer.backward(dy)
+        for name, before in zip(("weight", "bias"), once, strict=True):
+            assert np.array_equal(getattr(layer, name).grad, before), (
+                f"{where}: a second backward gave another {name}.grad. Set it, with =; += adds to "
+                "the gradient of the batch before, and nobody puts it back to 0 here."
+            )
     print("OK  Linear: y, dW, db and dx are those of autograd, for 1, 5 and 6 images.")
 
 
@@ -90,8 +97,14 @@ def lab01_cross_entropy(cross_entropy: Callable) -> None:
             answer = cross_entropy(logits.copy(), labels)
         two = isinstance(answer, tuple) and len(answer) == 2
         assert two, f"{where}: return two things, the loss and its gradient by the logits."
+        for name, part in zip(("the loss", "dlogits"), answer, strict=True):
+            assert part is not None, f"{where}: {name} is None."
         loss, dlogits = (np.asarray(part) for part in answer)
-        assert np.isfinite(dlogits * loss).all(), (
+        assert loss.shape == (), (
+            f"{where}: the loss has the shape {loss.shape}: take the mean over the images, one "
+            "number."
+        )
+        assert np.isfinite([loss, *dlogits.ravel()]).all(), (
             f"{where}: nan or inf, exp has overflowed. Subtract each row's maximum from the logits "
             "first, and take the logarithm of the sum, not of the quotient."
         )
@@ -99,6 +112,11 @@ def lab01_cross_entropy(cross_entropy: Callable) -> None:
         tloss = F.cross_entropy(tz, torch.tensor(labels))
         tloss.backward()
         p, target = tz.detach().softmax(1).numpy(), np.eye(c)[labels]
+        assert scale < 1e4 or not 0 <= loss < 0.1 * tloss.item(), (
+            f"{where}: the loss is {loss:.3g}, but must be {tloss.item():.3g}. A number added "
+            "inside the logarithm, log(p + 1e-12), caps it. Take log p = shifted - "
+            "log(sum(exp(shifted)))."
+        )
         over_images = F.nll_loss(tz.log_softmax(0), torch.tensor(labels)).item()
         agree(
             f"{where}: the loss",

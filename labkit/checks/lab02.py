@@ -85,7 +85,7 @@ def lab02_gradient(gradient: Callable[[Tensor, Tensor], Tensor]) -> None:
 
 def _check_its_means(gradient) -> None:
     """It must do without autograd, and without anything larger than N x C."""
-    logits = torch.linspace(-1, 1, 150).view(3, 50)
+    logits = torch.linspace(-1, 1, 150, dtype=torch.float64).view(3, 50)
     largest = _Largest()
     try:
         with torch.no_grad(), largest:
@@ -97,7 +97,8 @@ def _check_its_means(gradient) -> None:
         ) from error
     assert largest.elements <= logits.numel(), (
         f"The numbers are right, but for logits 3 x 50 you made a tensor of {largest.elements} "
-        "numbers, more than N x C = 150: multiply out (diag p - p pᵀ) v first."
+        "numbers, more than N x C = 150: no C x C matrix, neither diag p - p pᵀ (multiply it out) "
+        "nor torch.eye(C) (take F.one_hot)."
     )
 
 
@@ -152,8 +153,9 @@ def lab02_alarm(alarm: Callable[[Callable, Callable, int], bool]) -> None:
     perfectly sure answer isn't 0. Tried on right and broken pairs, with 2, 10 and 1000 classes."""
     for num_classes in (2, 10, 1000):
         for name, activation, loss, broken in _PAIRS:
-            answer = bool(alarm(activation, loss, num_classes))
+            answer = alarm(activation, loss, num_classes)
             where = f"{name}, {num_classes} classes"
+            assert answer is not None, f"{where}: nothing came back, is the `return` missing?"
             assert answer or not broken, (
                 f"{where}: broken, but your alarm is silent. Does it look at the loss of "
                 "undecided logits? That is ln C for right and broken pairs alike: ask for the loss "

@@ -35,7 +35,8 @@ def lab04_hidden_units(hidden_units: Callable[[int, int, int], int]) -> None:
 
 
 def _parameters(in_features: int, hidden: int, num_classes: int) -> int:
-    layers = nn.Linear(in_features, hidden), nn.Linear(hidden, num_classes)
+    with torch.random.fork_rng(devices=[]):
+        layers = nn.Linear(in_features, hidden), nn.Linear(hidden, num_classes)
     return sum(p.numel() for layer in layers for p in layer.parameters())
 
 

@@ -6,6 +6,7 @@ from numbers import Integral
 
 import numpy as np
 import pandas as pd
+import torch
 
 from labkit.models import ImprovedCNN
 
@@ -28,7 +29,8 @@ def lab08_cnn_parameters(cnn_parameters: Callable[..., int]) -> None:
             "hidden": rng.randint(18, 30),
         }
         options = flags | sizes
-        model = ImprovedCNN(**options)
+        with torch.random.fork_rng(devices=[]):
+            model = ImprovedCNN(**options)
         right = sum(p.numel() for p in model.parameters())
         where = f"cnn_parameters({', '.join(f'{k}={v!r}' for k, v in options.items())})"
         answer = cnn_parameters(**options)
@@ -119,6 +121,7 @@ def _grade_differences(where, answer, runs, factor, same, metric) -> None:
     on, off = runs[runs[factor]], runs[~runs[factor]]
     both = on.merge(off, on=same, suffixes=("_on", "_off"))
     right = np.sort(both[f"{metric}_on"] - both[f"{metric}_off"])
+    assert answer is not None, f"{where}: nothing came back, is the `return` missing?"
     try:
         answer = np.sort(np.asarray(answer, dtype=float).ravel())
     except (TypeError, ValueError):

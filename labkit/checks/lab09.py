@@ -19,11 +19,12 @@ def lab09_one_cycle(one_cycle: Callable[[int, int, float], float]) -> None:
         total, max_lr = int(rng.integers(12, 90)), float(10 ** rng.uniform(-4, 0))
         answers = [one_cycle(step, total, max_lr) for step in range(total)]
         where = f"one_cycle(step, total={total}, max_lr={max_lr:.3g})"
-        assert all(isinstance(a, float | int | np.floating) for a in answers), (
-            f"{where} gave {answers[0]!r}: return a number."
-        )
+        for step, answer in enumerate(answers):
+            assert isinstance(answer, float | int | np.floating), (
+                f"{where} gave {answer!r} at step {step}: return a number."
+            )
         answers, right = np.array(answers, dtype=float), _torchs_one_cycle(total, max_lr)
-        if np.allclose(answers, right, rtol=1e-5, atol=1e-9 * max_lr):
+        if np.allclose(answers, right, rtol=1e-5, atol=1e-6 * max_lr):
             continue
         for hint, wrong in _wrong_cycles(total, max_lr).items():
             same = np.allclose(answers, wrong, rtol=1e-3, atol=1e-6 * max_lr)
@@ -109,11 +110,13 @@ def lab09_calibration_error(
 
 
 def _classifier(n: int, c: int, seed: int) -> tuple[Tensor, Tensor]:
-    """Probabilities that are too sure, and labels."""
+    """Probabilities that are too sure, and labels; the last image is perfectly sure, and wrong."""
     generator = torch.Generator().manual_seed(seed)
     logits = 1.5 * torch.randn(n, c, generator=generator, dtype=torch.float64)
     labels = torch.multinomial(logits.softmax(1), 1, generator=generator).flatten()
-    return (2.5 * logits).softmax(1), labels
+    probabilities = (2.5 * logits).softmax(1)
+    probabilities[-1] = F.one_hot((labels[-1] + 1) % c, c)
+    return probabilities, labels
 
 
 def _wrong_errors(probabilities: Tensor, labels: Tensor, bins: int) -> dict[str, float]:
@@ -124,6 +127,8 @@ def _wrong_errors(probabilities: Tensor, labels: Tensor, bins: int) -> dict[str,
     of_label = probabilities.gather(1, labels[:, None]).flatten().numpy()
     place = np.clip(np.ceil(of_label * bins).astype(int) - 1, 0, bins - 1)
     hit = (probabilities.argmax(1) == labels).double().numpy()
+    sure = probabilities.amax(1) == 1
+    within = calibration.expected_calibration_error(probabilities[~sure], labels[~sure], bins)
     sums = [np.bincount(place, weights=values, minlength=bins) for values in (hit, of_label)]
     return {
         "a bin counts as often as it has images: weight it by its share of them": gaps.abs().mean(),
@@ -135,6 +140,9 @@ def _wrong_errors(probabilities: Tensor, labels: Tensor, bins: int) -> dict[str,
         "that is the largest gap; the *expected* error is their weighted mean": gaps.abs().max(),
         "confidence is the largest probability, not that of the true class": float(
             np.abs(sums[0] - sums[1]).sum() / len(labels)
+        ),
+        "an image with a confidence of exactly 1 is in no bin; bins are (lower, upper]": (
+            within * (~sure).double().mean().item()
         ),
         "the gaps are squared; take their absolute values": (gaps**2 * share).sum(),
         "divide the sum over images by their number": (gaps.abs() * there["images"]).sum(),

@@ -51,6 +51,7 @@ def lab10_wants_logits(wants_logits: Callable[[Callable, int], bool]) -> None:
     print(f"OK  Right for {len(_LOSSES)} losses, with 2, 10 and 100 classes.")
 
 
+@torch.random.fork_rng(devices=[])
 def lab10_dropout_ratio(ratio: Callable[[nn.Module], float]) -> None:
     """Grade `ratio(layer) -> float`, mean in training over mean in evaluation, on ones."""
     for p in (0.2, 0.5, 0.7):

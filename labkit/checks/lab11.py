@@ -20,16 +20,19 @@ def lab11_verdict(verdict: Callable[[Sequence[float], int], str]) -> None:
         right = "undecided" if low < 0 < high else "holds" if low * sign > 0 else "does not hold"
         answer = verdict(differences.tolist(), sign)
         where = f"verdict({np.round(differences, 3).tolist()}, sign={sign})"
+        known = isinstance(answer, str) and answer in ("holds", "does not hold", "undecided")
+        assert known, f'{where} gave {answer!r}: say "holds", "does not hold" or "undecided".'
         told = f"the 95 % interval is {low:+.3f} to {high:+.3f}"
         if answer != right:
             if {answer, right} == {"holds", "does not hold"}:
                 hint = "sign=-1 claims a negative effect: the interval must lie below 0."
             elif right == "undecided":
-                hint = "it holds 0. Look at the whole interval and not at the mean."
-            else:
                 hint = (
-                    f"all of it is on one side of 0, and {len(differences)} seeds mean Student t."
+                    "it holds 0. Look at the whole interval and not at the mean, and take "
+                    f"Student's t: with {n} seeds 1.96 is too narrow."
                 )
+            else:
+                hint = "all of it is on one side of 0."
             raise AssertionError(f"{where} gave {answer!r}, but {told}: {hint}")
         seen.add(right)
     assert len(seen) == 3

@@ -13,6 +13,7 @@ from collections.abc import Callable, Iterable
 
 import torch
 from torch import Tensor, nn
+from torch.nn.parameter import is_lazy
 
 from labkit.clinic import contracts, signs
 from labkit.clinic.case import Case, Unusable
@@ -23,7 +24,7 @@ from labkit.clinic.report import Broken, Finding, Report
 from labkit.clinic.snapshot import untouched
 from labkit.clinic.watch import watch
 from labkit.data import Splits
-from labkit.train import Recipe
+from labkit.train import Recipe, seed
 
 __all__ = ["CAUSES", "Broken", "Cause", "Finding", "Report", "bench", "diagnose", "watch"]
 
@@ -84,6 +85,7 @@ def diagnose(
             if name == LAST_RESORT and not report.ok:
                 report.not_run[name] = "the findings above come first"
                 continue
+            seed(case.where, 0)  # each check has its own random numbers
             _run(report, name, check, restore)
             if name == "runs" and not report.ok:
                 break  # everything else would only repeat it
@@ -95,6 +97,12 @@ def diagnose(
 def _check(model, loss, images) -> None:
     if not isinstance(model, nn.Module):
         raise ValueError(f"model is a {type(model).__name__}; diagnose takes a torch.nn.Module")
+    for name, p in model.named_parameters():
+        if is_lazy(p):
+            raise ValueError(
+                f"{name} has no shape yet, its layer is lazy: run one batch through the model "
+                "first, model(x)"
+            )
     if loss is not None and not callable(loss):
         raise ValueError(
             f"loss is a {type(loss).__name__}; give a function of (outputs, y), or None for "
@@ -105,8 +113,7 @@ def _check(model, loss, images) -> None:
 
 
 def _run(report: Report, name: str, check: Callable, restore: Callable) -> None:
-    """One check, with its own random numbers; whatever it did to the model is undone."""
-    torch.manual_seed(0)
+    """One check; whatever it did to the model is undone."""
     try:
         for found in check():
             (report.notes if isinstance(found, str) else report.findings).append(found)

@@ -35,9 +35,12 @@ class Case:
         self.recipe = recipe
         self.optimizer = optimizer
         self.data, self.raw, self.raw_val = _loader(data, recipe, "train"), None, None
-        if isinstance(data, Splits):
-            val = val if val is not None else data.val
-            self.raw, self.raw_val = data.train.images, val.images if val is not None else None
+        if isinstance(data, Splits) and val is None:
+            val = data.val
+        if isinstance(val, Splits):
+            val = val.val
+        if isinstance(data, Splits) and isinstance(val, Split):  # pixels can be compared
+            self.raw, self.raw_val = data.train.images, val.images
         self.val = None if val is None else _loader(val, recipe, "val", like=data)
         self.batch_size = 0
         self.x, self.y = self.read(self.data, images)

@@ -186,7 +186,7 @@ _ALL = (
     Cause(
         "cannot overfit one batch",
         "A model that can't learn 32 images by heart won't learn 50,000.",
-        "labkit.summary.summary(model, x.shape)  # is there a path from every weight to the loss?",
+        "labkit.summary.summary(model, x.shape[1:])  # does each weight lead to the loss?",
     ),
     Cause(
         "generalisation gap",

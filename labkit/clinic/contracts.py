@@ -5,6 +5,7 @@ from collections.abc import Callable, Iterable, Iterator
 
 import torch
 from torch import Tensor, nn
+from torch.utils.data import DataLoader
 
 from labkit.clinic.case import Case, Unusable
 from labkit.clinic.report import Finding
@@ -387,10 +388,10 @@ def repeats(case: Case, loader: Iterable, x: Tensor) -> float:
 
     Two, since one may start from the same random numbers as the look that gave x.
     """
-    dataset = getattr(loader, "dataset", None)
-    if hasattr(dataset, "__getitem__") and hasattr(dataset, "__len__"):
-        chosen = range(0, len(dataset), max(1, len(dataset) // 16))[:16]
-        looks = [fingerprints(_fetch(dataset, chosen)) for _ in range(3)]
+    if _gives_single_examples(loader):
+        n = len(loader.dataset)
+        chosen = range(0, n, max(1, n // 16))[:16]
+        looks = [fingerprints(_fetch(case, loader, chosen)) for _ in range(3)]
         return min((looks[0] == look).float().mean().item() for look in looks[1:])
     looks = [fingerprints(case.read(loader, len(x))[0]) for _ in range(2)]
     same = min(torch.isin(fingerprints(x), look).float().mean().item() for look in looks)
@@ -399,10 +400,16 @@ def repeats(case: Case, loader: Iterable, x: Tensor) -> float:
     return same
 
 
-def _fetch(dataset, indices: Iterable[int]) -> Tensor:
-    items = [dataset[i] for i in indices]
-    first = [item[0] if isinstance(item, tuple | list) else item for item in items]
-    return torch.stack([torch.as_tensor(value) for value in first])
+def _gives_single_examples(loader: Iterable) -> bool:
+    """A DataLoader whose examples can be asked for one by one, whatever order it reads them in."""
+    if not isinstance(loader, DataLoader) or loader.batch_sampler is None:
+        return False
+    return hasattr(loader.dataset, "__getitem__") and hasattr(loader.dataset, "__len__")
+
+
+def _fetch(case: Case, loader: DataLoader, indices: Iterable[int]) -> Tensor:
+    """The inputs x of those examples, as the loader would make a batch of them."""
+    return case.unpack(loader.collate_fn([loader.dataset[i] for i in indices]))[0]
 
 
 def fingerprints(x: Tensor) -> Tensor:
@@ -411,7 +418,8 @@ def fingerprints(x: Tensor) -> Tensor:
     bits = x.view(torch.uint8) if x.dtype != torch.uint8 else x
     generator = torch.Generator().manual_seed(0)
     factors = torch.randint(2**62, (bits.shape[1],), generator=generator)
-    parts = [(part.long() * factors).sum(1) for part in bits.split(256)]
+    rows = max(1, 2**22 // bits.shape[1])  # 32 MB of int64 at a time, however large an image is
+    parts = [(part.long() * factors).sum(1) for part in bits.split(rows)]
     return torch.cat(parts)
 
 
@@ -434,7 +442,8 @@ def parameters_are_trained(case: Case) -> Iterator[Finding]:
                 "none; a layer frozen on purpose has requires_grad = False",
                 DEFINITION,
             )
-        if all(group["lr"] == 0 for group in optimizer.param_groups):
+        # A schedule that warms up begins at 0, and keeps the rate that it was given.
+        if all(group.get("initial_lr", group["lr"]) == 0 for group in optimizer.param_groups):
             yield Finding("learning rate is 0", "contract", "lr = 0", "above 0", DEFINITION)
     yield from _gradient_arrives(case, trainable)
 

@@ -24,6 +24,10 @@ class _Few:
     def __len__(self) -> int:
         return min(self.count, len(self.loader))
 
+    def __getattr__(self, name: str):
+        """What else a loop asks of its loader, `dataset` say."""
+        return getattr(self.loader, name)
+
 
 def training_loop(case: Case, train: Callable) -> Iterator[Finding | str]:
     """`train(model, optimizer, batches)` steps on each gradient, once."""

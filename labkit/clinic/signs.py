@@ -14,6 +14,7 @@ from torch import Tensor, nn
 from labkit.clinic.case import Case
 from labkit.clinic.contracts import fingerprints, repeats
 from labkit.clinic.report import Finding
+from labkit.train import seed
 
 BENCH = "tuned on benchmarks/clinic.py"
 
@@ -70,9 +71,9 @@ def _change_of_outputs(case: Case, rms: float) -> float:
     """How much the outputs in train mode change when the inputs are brought to size 1."""
     x, _ = case.batch(64)
     with torch.no_grad(), case.mode(training=True):
-        torch.manual_seed(0)
+        seed(case.where, 0)
         before = case.outputs(x)
-        torch.manual_seed(0)
+        seed(case.where, 0)
         after = case.outputs(x / rms)
     return ((before - after).abs().mean() / after.std().clamp_min(1e-12)).item()
 
@@ -85,7 +86,7 @@ def normalisation(case: Case) -> Iterator[Finding | str]:
     """
     x = _without_augmentation(case)
     if x is None:
-        yield "normalisation: not measured, augmentation moves the mean"
+        yield "normalisation: not measured, needs 200 images without augmentation"
         return
     claims = x.min() < -0.05 and not (x.min() >= -1.001 and x.max() <= 1.001)
     if not claims or case.scale != 1 or x.ndim < 2:
@@ -123,6 +124,12 @@ def labels_carry_signal(case: Case) -> Iterator[Finding | str]:
     if not case.classification or len(case.x) < 200:
         return
     x, y = case.x[:1500], case.y[:1500]
+    if len(y.unique()) < 2:
+        yield (
+            f"labels: the first {len(y):,} examples all have the label {y[0].item()}: is the "
+            "training data sorted by class, and not shuffled?"
+        )
+        return
     z = _neighbours_z(x, y)
     if z >= LABELS_Z:
         return
@@ -345,7 +352,7 @@ def _first_loss(case: Case) -> float:
 def _loss_after(case: Case, restore, factor: float) -> float:
     """The mean loss of the last steps of a short training with factor · lr."""
     restore()
-    torch.manual_seed(0)
+    seed(case.where, 0)
     optimizer = case.build_optimizer()
     for group in optimizer.param_groups:
         group["lr"] = group["lr"] * factor
@@ -365,7 +372,7 @@ def overfits_one_batch(case: Case, restore) -> Iterator[Finding | str]:
     tries = []
     for lr in (1e-3, 1e-2):
         restore()
-        torch.manual_seed(0)
+        seed(case.where, 0)
         tries.append(_by_heart(case, x, y, lr))
         if tries[-1][0] == 1:
             return

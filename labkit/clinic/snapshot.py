@@ -129,6 +129,7 @@ def _keep_random() -> Callable:
     """The global random state of Python, NumPy and torch, on every device that is in use."""
     python, numpy, cpu = random.getstate(), np.random.get_state(), torch.get_rng_state()  # noqa: NPY002
     cuda = torch.cuda.get_rng_state_all() if torch.cuda.is_initialized() else []
+    mps = torch.mps.get_rng_state() if torch.backends.mps.is_available() else None
 
     def back() -> None:
         random.setstate(python)
@@ -136,5 +137,7 @@ def _keep_random() -> Callable:
         torch.set_rng_state(cpu)
         if cuda:
             torch.cuda.set_rng_state_all(cuda)
+        if mps is not None:
+            torch.mps.set_rng_state(mps)
 
     return back

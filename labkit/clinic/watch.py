@@ -17,6 +17,7 @@ class _Counts:
     forwards: int = 0
     backwards: int = 0
     steps: int = 0
+    idle: int = 0  # steps with a learning rate of 0
     stale: int = 0  # first backward after a step that found old gradients
     fresh: int = 0  # first backward after a step that found none
     wasted: int = 0  # gradients thrown away before any step
@@ -122,6 +123,7 @@ class watch:
 
     def _after_step(self, *_) -> None:
         self.counts.steps += 1
+        self.counts.idle += all(group["lr"] == 0 for group in self.optimizer.param_groups)
         self.since_step = 0
         self.seen.clear()
 
@@ -192,7 +194,7 @@ class watch:
                     DEFINITION,
                 )
             )
-        if counts.steps and all(group["lr"] == 0 for group in self.optimizer.param_groups):
+        if counts.steps and counts.idle == counts.steps:
             found.append(Finding("learning rate is 0", "contract", "lr = 0", "above 0", DEFINITION))
         without = [
             name

@@ -60,8 +60,8 @@ def temperature(logits: Tensor, labels: Tensor) -> float:
 
     logits: N x C, of images that the model was not trained on, and that it is not tested on: the
     validation set.  labels: N. T > 1 makes the model less sure, T < 1 surer; no prediction
-    changes. Between 0.01 and 100: the lower end where no image is wrong, the upper
-    one where the labels' logits lie on average below the mean of their rows.
+    changes. Between 0.01 and 100: the lower end where no image is wrong, the upper one where the
+    labels' logits lie on average below the mean of their rows.
     Raises ValueError for other shapes, or logits that are not finite.
 
     The derivative of the loss in b = 1 / T is the mean of (the logits' average under softmax - the

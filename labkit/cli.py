@@ -1,6 +1,5 @@
 """The `labkit` command."""
 
-import json
 from pathlib import Path
 from typing import Annotated
 
@@ -108,9 +107,9 @@ def show_study(name: _Name, seeds: _Seeds = None, only: _Only = None) -> None:
     if not runs:
         typer.echo(f"{name}: no run recorded yet; labkit study run {name}")
         return
-    for config in chosen.configs:
-        mine = [run for run in runs if _as_json(run["config"]) == _as_json(config)]
-        typer.echo(_result(chosen.label(config, 0), study.tables.one_row_each(mine)))
+    for label in (chosen.label(config, 0) for config in chosen.configs):
+        mine = [run for run in runs if chosen.label(run["config"], 0) == label]
+        typer.echo(_result(label, study.tables.one_row_each(mine)))
     typer.echo(f"{len(runs)} of {len(chosen.runs())} runs recorded")
 
 
@@ -205,10 +204,6 @@ def _select(name: str, seeds: str | None, only: list[str] | None):
         return study.get(name).select(pairs, numbers)
     except ValueError as error:
         raise typer.BadParameter(str(error)) from None
-
-
-def _as_json(config: dict) -> str:
-    return json.dumps(config, sort_keys=True)  # a tuple and the list that a file has of it agree
 
 
 def _result(label: str, rows) -> str:

@@ -99,8 +99,7 @@ def timed(
 
     It trains for `steps`, by default for the recipe's epochs, and the schedule is drawn out or
     together to that length. `keep` and `early_stopping` do not count: the run ends after a reading
-    of `stop_at` or more, and the model ends with the weights
-    that were validated last.
+    of `stop_at` or more, and the model ends with the weights that were validated last.
 
     A row of the history is a reading: step, epoch (a fraction), train_loss (mean since the last
     reading), val_loss, val_acc, lr, and seconds: of training since the last reading. Validation

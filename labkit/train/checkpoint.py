@@ -18,7 +18,15 @@ class Run:
 
     FORMAT = 2
 
-    def __init__(self, model, data: Splits, recipe: Recipe, where, path: Path | None, loss=None):
+    def __init__(
+        self,
+        model,
+        data: Splits,
+        recipe: Recipe,
+        where: torch.device,
+        path: Path | None,
+        loss=None,
+    ):
         self.model, self.recipe, self.where, self.path = model, recipe, where, path
         self.steps = steps_in_epoch(len(data.train), recipe.batch_size)
         self.inputs = Inputs(data.train, recipe, where)

@@ -251,16 +251,12 @@ def train_one(
     options = {"device": device, "checkpoint": checkpoint, "on_epoch": on_epoch}
     if study.loss is not None:
         options["loss"] = study.loss(config)
-    try:
-        recipe = study.recipe_for(config, seed)
-        history = train.fit(model, data, recipe, progress=False, **options)
-        test, diverged = train.evaluate(model, data.test), {}
-    except train.Diverged as error:
-        history, test, diverged = error.history, None, {"diverged": str(error)}
-    run = record(study, config, seed, model, data, history, test) | diverged
-    if test:
-        run["test"] |= measure(model, data) if measure else {}
-        run["confusion"] = test.confusion.tolist()
+    fit = functools.partial(
+        train.fit, model, data, study.recipe_for(config, seed), progress=False, **options
+    )
+    run = record(study, config, seed, model, data, fit)
+    if run["test"] and measure:
+        run["test"] |= measure(model, data)
     return run
 
 
@@ -270,14 +266,23 @@ def record(
     seed: int,
     model: nn.Module,
     data: Splits,
-    history: History,
-    test: train.Evaluation | None,
+    fit: Callable[[], History],
 ) -> dict:
-    """What every run of a network in torch records; without a test, "test" is empty."""
-    run = {"study": study.name, "config": config, "seed": seed, **history.to_dict()}
+    """What every run of a network in torch records: `fit()`, then the test of `model`.
+
+    Where the loss became NaN, "diverged" says so, and "test" is empty.
+    """
+    try:
+        history, diverged = fit(), {}
+        test = train.evaluate(model, data.test)
+    except train.Diverged as error:
+        history, test, diverged = error.history, None, {"diverged": str(error)}
+    run = {"study": study.name, "config": config, "seed": seed, **history.to_dict(), **diverged}
     run["data"]["stand_in"] = data.stand_in
     run["parameters"] = sum(p.numel() for p in model.parameters())
     run["test"] = {"loss": test.loss, "accuracy": test.accuracy} if test else {}
+    if test:
+        run["confusion"] = test.confusion.tolist()
     return run
 
 

@@ -6,6 +6,7 @@ Everything here has a name that a worker in another process can import.
 import platform
 import time
 from dataclasses import replace
+from functools import partial
 
 import numpy as np
 import torch
@@ -195,20 +196,17 @@ def on_the_clock(
     data, recipe = study.data_for(config), study.recipe_for(config, seed)
     torch.manual_seed(seed)
     model = study.model(config)
-    try:
-        history = speedrun.timed(
-            model,
-            data,
-            recipe,
-            every=config["read_every"] // recipe.batch_size,
-            device=device,
-            on_reading=on_epoch,
-            **{key: config[key] for key in ("steps", "stop_at", "feed", "average", "compiled")},
-        )
-        test, diverged = train.evaluate(model, data.test), {}
-    except train.Diverged as error:
-        history, test, diverged = error.history, None, {"diverged": str(error)}
-    return record(study, config, seed, model, data, history, test) | diverged
+    fit = partial(
+        speedrun.timed,
+        model,
+        data,
+        recipe,
+        every=config["read_every"] // recipe.batch_size,
+        device=device,
+        on_reading=on_epoch,
+        **{key: config[key] for key in ("steps", "stop_at", "feed", "average", "compiled")},
+    )
+    return record(study, config, seed, model, data, fit)
 
 
 def timed_network(config: dict) -> nn.Module:

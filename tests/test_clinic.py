@@ -144,10 +144,21 @@ class Lambda(nn.Module):
 # ------------------------------------------------------------------------------------------ layers
 
 
-def test_dropout_without_its_switch_is_random_in_evaluation():
-    assert contracts(network(Lambda(lambda z: F.dropout(z, 0.5)))).causes == [
-        "evaluation is random"
-    ]
+@pytest.mark.parametrize("p", [0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8])
+def test_dropout_without_its_switch_is_random_in_evaluation(p):
+    assert contracts(network(Lambda(lambda z: F.dropout(z, p)))).causes == ["evaluation is random"]
+
+
+def test_dropout_without_its_switch_and_its_scale_has_both_illnesses():
+    class Wrong(nn.Module):
+        def forward(self, z):
+            z = F.dropout(z, 0.1)
+            return z / 2 if self.training else z
+
+    assert set(contracts(network(Wrong())).causes) == {
+        "evaluation is random",
+        "dropout changes the expectation",
+    }
 
 
 class WrongShare(nn.Module):

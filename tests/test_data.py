@@ -777,7 +777,7 @@ def test_torchvision_downloads_verifies_and_only_then_the_files_are_here(
 
     whole = server.files["t10k-labels-idx1-ubyte.gz"]
     server.files["t10k-labels-idx1-ubyte.gz"] = whole[:-5]
-    with pytest.raises(data.DataUnavailable, match=r"its download failed \(Error downloading t10k"):
+    with pytest.raises(data.DataUnavailable, match=r"its download failed \("):
         labkit.load("mnist")
     assert list(folder.iterdir()) == []
 

@@ -291,10 +291,8 @@ def dropout_keeps_the_expectation(case: Case) -> Iterator[Finding]:
                 continue
             draws += [module(ones) for _ in range(28)]
             module.eval()
-            wanted = module(ones).float().mean().item()
-        if wanted == 0:
-            continue
-        yield from _judge_dropout(name, getattr(module, "p", None), draws, wanted)
+            evaluated = [module(ones) for _ in draws]  # random, too, where the switch is missing
+        yield from _judge_dropout(name, getattr(module, "p", None), draws, evaluated)
 
 
 def _may_be_dropout(module: nn.Module) -> bool:
@@ -308,11 +306,15 @@ def _random(draws: list) -> bool:
     )
 
 
-def _judge_dropout(name: str, p, draws: list[Tensor], wanted: float) -> Iterator[Finding]:
+def _judge_dropout(name: str, p, draws: list[Tensor], evaluated: list[Tensor]) -> Iterator[Finding]:
     """Means and shares of 30 draws; their spread over draws gives the standard error."""
-    means = torch.stack([draw.float().mean() for draw in draws])
+    means, wanted = (torch.stack([x.float().mean() for x in xs]) for xs in (draws, evaluated))
+    mean = wanted.mean().item()
+    if mean == 0:
+        return
     zeros = torch.stack([(draw == 0).float().mean() for draw in draws])
-    ratio, limit = means.mean().item() / wanted, max(0.02, 5 * _standard_error(means) / abs(wanted))
+    error = math.hypot(_standard_error(means), _standard_error(wanted)) / abs(mean)
+    ratio, limit = means.mean().item() / mean, max(0.02, 5 * error)
     share, share_limit = zeros.mean().item(), max(0.02, 5 * _standard_error(zeros))
     source = "5 standard errors over 30 draws, at least 0.02"
     if abs(ratio - 1) > limit:

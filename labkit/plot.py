@@ -336,9 +336,10 @@ def effects(table: pd.DataFrame, title: str = "", ax: Axes | None = None) -> Axe
     ax.set(title=title, xlabel="effect (percentage points)", ylim=(len(table) - 0.4, -0.6))
     handles = [
         ax.plot([], [], "o-", color=PALETTE[0], label="measured, 95 % interval")[0],
+        ax.plot([], [], "o-", color=PALETTE[0], mfc="white", label="undecided")[0],
         ax.plot([], [], "D", color=PALETTE[1], markersize=5, label="reported")[0],
     ]
-    ax.figure.legend(handles=handles, loc="outside lower center", ncols=2, frameon=False)
+    ax.figure.legend(handles=handles, loc="outside lower center", ncols=3, frameon=False)
     _tidy(ax)
     return ax
 

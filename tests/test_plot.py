@@ -151,6 +151,8 @@ def test_effects_tell_decided_from_undecided_and_measured_from_reported():
     assert [face == "white" for face in faces[:3]] == [False, True, True]
     diamonds = [line.get_xdata() for line in ax.lines if line.get_marker() == "D"]
     assert np.concatenate(diamonds).tolist() == pytest.approx([2, 2, 2])
+    legend = [text.get_text() for text in ax.figure.legends[0].get_texts()]
+    assert legend == ["measured, 95 % interval", "undecided", "reported"]
     assert ax.get_title() == "Claims"
 
 

@@ -5,6 +5,8 @@ and said beside it. `channels_last`, `bf16` and `fused` are there for speed, and
 them. `fused` is off where runs were recorded before it was there: they must repeat exactly.
 """
 
+from dataclasses import replace
+
 from labkit.augment import Crop, Erasing, Flip
 from labkit.study import tables, variants
 from labkit.study.definition import Study, grid
@@ -274,6 +276,15 @@ fashion_best = Study(
         bf16=True,
         fused=False,
     ),
+)
+
+fashion_float32 = replace(
+    fashion_ablation,
+    name="fashion_float32",
+    question="Is it bfloat16 that keeps the ablation's runs below the report's?",
+    configs=({"model": "ImprovedCNN", "batchnorm": True, "pooling": "avg"},),
+    naming=("model",),
+    recipe=replace(fashion_ablation.recipe, bf16=False),
 )
 
 # ------------------------------------------------------- lab 09, hyperparameters of a slim CNN

@@ -23,7 +23,9 @@ class Contrast:
     source: a reported table or a study.  metric: a column, or an expression of columns such as
     "train_acc - val_acc".  Without `change` it is the metric itself.  A base that leaves columns
     open means several rows: those that agree in the columns `over` are paired, and the effect is
-    the mean over the pairs.  unit: 0.01 where the table has per cent.
+    the mean over the pairs; a seed that lacks some of them is left out, so that a study stopped
+    half way does not compare other networks with each seed.  unit: 0.01 where the table has per
+    cent.
     """
 
     source: str
@@ -50,7 +52,8 @@ class Contrast:
         if self.change is not None:
             after = tables.where(frame, {**self.base, **self.change})
             values = after.groupby(keys, dropna=False)["value"].mean() - values
-        return values.dropna().groupby("seed").mean()
+        seeds = values.dropna().groupby("seed").agg(["mean", "size"])
+        return seeds.loc[seeds["size"] == seeds["size"].max(), "mean"].rename("value")
 
 
 @dataclass(frozen=True)

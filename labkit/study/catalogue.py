@@ -281,6 +281,7 @@ fashion_best = Study(
 fashion_float32 = replace(
     fashion_ablation,
     name="fashion_float32",
+    folder=None,  # its own, by its name
     question="Is it bfloat16 that keeps the ablation's runs below the report's?",
     configs=({"model": "ImprovedCNN", "batchnorm": True, "pooling": "avg"},),
     naming=("model",),

@@ -107,8 +107,10 @@ def show_study(name: _Name, seeds: _Seeds = None, only: _Only = None) -> None:
     if not runs:
         typer.echo(f"{name}: no run recorded yet; labkit study run {name}")
         return
-    for label in (chosen.label(config, 0) for config in chosen.configs):
-        mine = [run for run in runs if chosen.label(run["config"], 0) == label]
+    by_label = {chosen.label(config, 0): [] for config in chosen.configs}
+    for run in runs:
+        by_label[chosen.label(run["config"], 0)].append(run)
+    for label, mine in by_label.items():
         typer.echo(_result(label, study.tables.one_row_each(mine)))
     typer.echo(f"{len(runs)} of {len(chosen.runs())} runs recorded")
 

@@ -777,7 +777,8 @@ def test_torchvision_downloads_verifies_and_only_then_the_files_are_here(
 
     whole = server.files["t10k-labels-idx1-ubyte.gz"]
     server.files["t10k-labels-idx1-ubyte.gz"] = whole[:-5]
-    with pytest.raises(data.DataUnavailable, match=r"its download failed \("):
+    why = "Error downloading t10k|File not found or corrupted"  # torchvision's, today and in 0.21
+    with pytest.raises(data.DataUnavailable, match=rf"its download failed \(({why})"):
         labkit.load("mnist")
     assert list(folder.iterdir()) == []
 

@@ -286,12 +286,11 @@ def dropout_keeps_the_expectation(case: Case) -> Iterator[Finding]:
         ones = torch.ones_like(x[: max(1, 2**17 // max(x[0].numel(), 1))])
         with torch.no_grad():
             module.train()
-            draws = [module(ones) for _ in range(2)]
-            if not _random(draws):
+            draws = _draws(module, ones)
+            if len(draws) == 2:
                 continue
-            draws += [module(ones) for _ in range(28)]
             module.eval()
-            evaluated = [module(ones) for _ in draws]  # random, too, where the switch is missing
+            evaluated = _draws(module, ones)  # random, too, where the switch is missing
         yield from _judge_dropout(name, getattr(module, "p", None), draws, evaluated)
 
 
@@ -299,11 +298,12 @@ def _may_be_dropout(module: nn.Module) -> bool:
     return not module._parameters and not type(module).__module__.startswith("torch.nn.")
 
 
-def _random(draws: list) -> bool:
-    first, second = draws
-    return (
-        isinstance(first, Tensor) and first.shape == second.shape and not torch.equal(first, second)
-    )
+def _draws(module: nn.Module, x: Tensor) -> list:
+    """Two outputs for the same input, and, where chance is in them, 28 more."""
+    first, second = (module(x) for _ in range(2))
+    same_shape = isinstance(first, Tensor) and first.shape == second.shape
+    more = 28 if same_shape and not torch.equal(first, second) else 0
+    return [first, second, *(module(x) for _ in range(more))]
 
 
 def _judge_dropout(name: str, p, draws: list[Tensor], evaluated: list[Tensor]) -> Iterator[Finding]:

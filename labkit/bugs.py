@@ -243,6 +243,17 @@ class UnscaledDropout(nn.Module):
         return x * (torch.rand_like(x) > self.p) if self.training else x
 
 
+class AlwaysDropout(nn.Module):
+    """F.dropout with the default of its `training`, which is True: it drops in evaluation, too."""
+
+    def __init__(self, p: float):
+        super().__init__()
+        self.p = p
+
+    def forward(self, x: Tensor) -> Tensor:
+        return F.dropout(x, self.p)
+
+
 class TestScaledDropout(nn.Module):
     """The original dropout: the mask alone in training, times (1 - p) in evaluation. Healthy."""
 
@@ -340,6 +351,11 @@ def shrinking_dropout(healthy: Setup) -> Setup:
 def unscaled_dropout(healthy: Setup) -> Setup:
     """Neither training nor evaluation makes up for what was dropped."""
     return _with_dropout(healthy, UnscaledDropout)
+
+
+def always_dropout(healthy: Setup) -> Setup:
+    """F.dropout(x, p) in forward, without `training=self.training`."""
+    return _with_dropout(healthy, AlwaysDropout)
 
 
 def stuck_batchnorm(healthy: Setup) -> Setup:
@@ -617,7 +633,7 @@ CATALOGUE = {
         Bug(
             relu_output,
             "ReLU before cross-entropy",
-            "Some classes are never answered; with another seed it is others.",
+            "With some seeds classes are never answered, with others there is nothing to see.",
         ),
         Bug(
             sigmoid_output,
@@ -639,6 +655,12 @@ CATALOGUE = {
             unscaled_dropout,
             "dropout changes the expectation",
             "Validation loss is higher than training loss from the first epoch on.",
+            has_dropout,
+        ),
+        Bug(
+            always_dropout,
+            "evaluation is random",
+            "Evaluating twice gives two numbers, though model.eval() is called.",
             has_dropout,
         ),
         Bug(
@@ -696,7 +718,7 @@ CATALOGUE = {
         Bug(
             evaluation_in_train_mode,
             "evaluation runs in train mode",
-            "Validation accuracy is too low, and evaluating twice gives two numbers.",
+            "Evaluating twice gives two numbers, and each may look plausible.",
             depends_on_mode,
         ),
         Bug(

@@ -175,13 +175,13 @@ _ALL = (
     Cause(
         "learning rate too high",
         "Steps overshoot: the loss jumps or grows where a smaller step lets it fall.",
-        "torch.optim.Adam(model.parameters(), lr=lr / 10)",
+        "torch.optim.Adam(model.parameters(), lr=smaller_lr)  # as in the trial above",
         follows=("learning rate too low",),
     ),
     Cause(
         "learning rate too low",
         "Training goes the right way, and will need a hundred times the epochs.",
-        "torch.optim.Adam(model.parameters(), lr=lr * 10)",
+        "torch.optim.Adam(model.parameters(), lr=larger_lr)  # as in the trial above",
     ),
     Cause(
         "cannot overfit one batch",

@@ -180,7 +180,6 @@ cifar10_simple = Study(
         schedule=Step(every=10, factor=0.5),
         augment=("crop", "flip", "rotation"),
         channels_last=True,
-        bf16=True,
     ),
 )
 

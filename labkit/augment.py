@@ -7,11 +7,13 @@ device), and nothing waits for the device.
 """
 
 import math
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, fields
 
 import torch
 import torch.nn.functional as F
 from torch import Generator, Tensor
+
+from labkit.settings import as_plain_numbers, check, is_number, is_whole
 
 
 def _uniform(n: int, low: float, high: float, like: Tensor, generator: Generator) -> Tensor:
@@ -36,10 +38,9 @@ class Crop:
     padding: int = 4
 
     def __post_init__(self):
-        if not isinstance(self.padding, int) or self.padding < 1:
-            raise ValueError(
-                f"Crop(padding={self.padding!r}): give a whole number of pixels, 1 or more"
-            )
+        as_plain_numbers(self)
+        fine = is_whole(self.padding) and self.padding > 0
+        check(self, "padding", fine, "a whole number of pixels, 1 or more")
 
     def __call__(self, images: Tensor, generator: Generator) -> Tensor:
         room = torch.full((len(images),), 2 * self.padding, device=images.device)
@@ -56,6 +57,7 @@ class Flip:
     p: float = 0.5
 
     def __post_init__(self):
+        as_plain_numbers(self)
         _check_probability(self)
 
     def __call__(self, images: Tensor, generator: Generator) -> Tensor:
@@ -74,10 +76,9 @@ class Rotation:
     degrees: float = 15.0
 
     def __post_init__(self):
-        if not 0 < self.degrees <= 180:
-            raise ValueError(
-                f"Rotation(degrees={self.degrees!r}): give an angle above 0 and up to 180"
-            )
+        as_plain_numbers(self)
+        fine = is_number(self.degrees) and 0 < self.degrees <= 180
+        check(self, "degrees", fine, "an angle above 0 and up to 180")
 
     def __call__(self, images: Tensor, generator: Generator) -> Tensor:
         n, _, height, width = images.shape
@@ -108,18 +109,15 @@ class Erasing:
     ratio: tuple[float, float] = (0.3, 3.3)
 
     def __post_init__(self):
+        as_plain_numbers(self)
         _check_probability(self)
-        low, high = self.area
-        if not 0 < low <= high <= 1:
-            raise ValueError(
-                f"Erasing(area={self.area!r}): give two fractions, 0 < low <= high <= 1"
-            )
-        low, high = self.ratio
-        if not 0 < low <= high:
-            raise ValueError(f"Erasing(ratio={self.ratio!r}): give two numbers, 0 < low <= high")
-        # A list, as JSON has it, becomes the tuple that a frozen dataclass can hash.
-        object.__setattr__(self, "area", tuple(self.area))
-        object.__setattr__(self, "ratio", tuple(self.ratio))
+        for name in ("area", "ratio"):
+            # A list, as JSON has it, becomes the tuple that a frozen dataclass can hash.
+            object.__setattr__(self, name, _pair(getattr(self, name)))
+        fine = len(self.area) == 2 and 0 < self.area[0] <= self.area[1] <= 1
+        check(self, "area", fine, "two fractions, 0 < low <= high <= 1")
+        fine = len(self.ratio) == 2 and 0 < self.ratio[0] <= self.ratio[1] < math.inf
+        check(self, "ratio", fine, "two numbers, 0 < low <= high")
 
     def __call__(self, images: Tensor, generator: Generator) -> Tensor:
         n, _, height, width = images.shape
@@ -170,9 +168,16 @@ def _inside(start: Tensor, length: Tensor, size: int) -> Tensor:
 
 
 def _check_probability(transform) -> None:
-    if not 0 <= transform.p <= 1:
-        name = type(transform).__name__
-        raise ValueError(f"{name}(p={transform.p!r}): give a probability from 0 to 1")
+    fine = is_number(transform.p) and 0 <= transform.p <= 1
+    check(transform, "p", fine, "a probability from 0 to 1")
+
+
+def _pair(values) -> tuple:
+    """Its numbers as plain floats; what holds none is left as the only one of a tuple."""
+    try:
+        return tuple(float(value) for value in values)
+    except (TypeError, ValueError):
+        return (values,)
 
 
 NAMES = {"crop": Crop, "flip": Flip, "rotation": Rotation, "erasing": Erasing}
@@ -195,11 +200,15 @@ def _build_one(transform):
     if isinstance(transform, tuple(NAMES.values())):
         return transform
     name = transform.get("name") if isinstance(transform, dict) else transform
-    if name not in NAMES:
+    if not isinstance(name, str) or name not in NAMES:
         raise ValueError(f"There is no augmentation {name!r}; there are {', '.join(NAMES)}")
-    if isinstance(transform, str):
-        return NAMES[name]()
-    return NAMES[name](**{key: value for key, value in transform.items() if key != "name"})
+    given = {} if isinstance(transform, str) else transform
+    options = {key: value for key, value in given.items() if key != "name"}
+    known = [item.name for item in fields(NAMES[name])]
+    for key in options:
+        if key not in known:
+            raise ValueError(f"{name} has no {key!r}; it has {', '.join(known)}")
+    return NAMES[name](**options)
 
 
 def to_dict(transform) -> dict:

@@ -73,8 +73,11 @@ def list_studies() -> None:
     for name in study.names():
         known = study.get(name)
         total = len(known.runs())
-        done = total - len(known.missing())
-        typer.echo(f"{name:<18}{done:>4} of {total:<4} runs   {known.question}")
+        try:
+            done, said = total - len(known.missing()), known.question
+        except ValueError as error:  # the others are listed all the same
+            done, said = "?", f"Error: {error}"
+        typer.echo(f"{name:<18}{done:>4} of {total:<4} runs   {said}")
 
 
 @studies.command("run")
@@ -103,7 +106,7 @@ def show_study(name: _Name, seeds: _Seeds = None, only: _Only = None) -> None:
     from labkit import study
 
     chosen = _select(name, seeds, only)
-    runs = chosen.recorded()
+    runs = _or_exit(chosen.recorded)
     if not runs:
         typer.echo(f"{name}: no run recorded yet; labkit study run {name}")
         return
@@ -172,10 +175,10 @@ def publish(
 
 
 def _or_exit(function, *arguments):
-    """function(*arguments); a ValueError ends the command with its sentence."""
+    """function(*arguments); an error that a user can mend ends the command with its sentence."""
     try:
         return function(*arguments)
-    except ValueError as error:
+    except (ValueError, OSError) as error:
         typer.echo(f"Error: {error}", err=True)
         raise typer.Exit(code=1) from None
 

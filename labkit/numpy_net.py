@@ -336,7 +336,7 @@ def fit(
     epoch, train_loss, train_acc, val_loss, val_acc, lr and seconds. The training numbers are
     means over the epoch, taken while the weights still move; seconds leave out the validation.
 
-    Raises ValueError for epochs below 1, and Diverged when the loss is NaN or infinite.
+    Raises ValueError for epochs below 1, and Diverged when a loss is NaN or infinite.
     """
     if epochs < 1:
         raise ValueError(f"epochs is {epochs}, expected at least 1")
@@ -359,6 +359,12 @@ def fit(
             hits += int((logits.argmax(axis=1) == y).sum())
         seconds = time.perf_counter() - start
         val_loss, val_acc = evaluate(model, *val)
+        if not math.isfinite(val_loss):
+            raise Diverged(
+                f"the validation loss is {val_loss} after epoch {epoch}: try a smaller lr than "
+                f"{optimizer.lr}, and look at the range of the input",
+                history,
+            )
         history.append(
             {
                 "epoch": epoch,

@@ -19,6 +19,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from labkit import layers
+from labkit.train import own_random_numbers
 
 
 @dataclass(frozen=True)
@@ -323,9 +324,9 @@ def _as_it_was(model: nn.Module, training: bool) -> Iterator[None]:
     """One mode inside; outside, the modes, buffers and random numbers from before."""
     modes = {module: module.training for module in model.modules()}
     buffers = {name: buffer.clone() for name, buffer in model.named_buffers()}
-    gpus = {p.device for p in model.parameters() if p.is_cuda}
+    where = next((p.device for p in model.parameters()), torch.device("cpu"))
     try:
-        with torch.random.fork_rng(devices=gpus):
+        with own_random_numbers(where):
             model.train(training)
             yield
     finally:

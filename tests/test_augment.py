@@ -1,7 +1,9 @@
 """Augmentations: each does what it says, draws anew for each image, and repeats with its seed."""
 
+import json
 import math
 
+import numpy as np
 import pytest
 import torch
 
@@ -145,11 +147,25 @@ def test_erasing_draws_its_area_uniformly_and_leaves_the_other_images_alone():
         (lambda: augment.build("crop"), r"tuple of names"),
         (lambda: augment.build(["zoom"]), r"no augmentation 'zoom'; there are crop, flip"),
         (lambda: augment.build([3]), r"no augmentation 3"),
+        (lambda: augment.build([["crop", "flip"]]), r"no augmentation \['crop', 'flip'\]"),
+        (lambda: augment.build([{"name": "crop", "pad": 4}]), r"crop has no 'pad'; it has padding"),
+        (lambda: Crop(padding=True), r"Crop\(padding=True\)"),
+        (lambda: Flip("0.5"), r"Flip\(p='0.5'\)"),
+        (lambda: Rotation("15"), r"Rotation\(degrees='15'\)"),
+        (lambda: Erasing(area=0.1), r"Erasing\(area="),
+        (lambda: Erasing(ratio=(1, 2, 3)), r"Erasing\(ratio="),
     ],
 )
 def test_bad_arguments_are_named(build, message):
     with pytest.raises(ValueError, match=message):
         build()
+
+
+def test_numbers_of_numpy_become_plain_ones():
+    one = np.float32(0.5)
+    transforms = Crop(np.int64(4)), Flip(one), Rotation(one), Erasing(one, (one, one), [one, one])
+    assert transforms == (Crop(4), Flip(0.5), Rotation(0.5), Erasing(0.5, (0.5, 0.5), (0.5, 0.5)))
+    json.dumps([augment.to_dict(transform) for transform in transforms])
 
 
 def test_names_objects_and_dicts_build_the_same_transforms():

@@ -50,6 +50,12 @@ def test_a_metric_may_be_an_expression_and_per_cent(table):
     assert gap.measured().tolist() == pytest.approx([0.1] * 3)
 
 
+@pytest.mark.parametrize("sign", [1, -1])
+def test_an_interval_that_touches_zero_is_undecided(sign):
+    for low, high in ((0.0, 0.0), (0.0, 0.1), (-0.1, 0.0)):
+        assert claims._verdict(sign, low, high, n=3) == "undecided"
+
+
 @pytest.mark.parametrize(
     ("step", "noise", "sign", "verdict"),
     [
@@ -151,6 +157,15 @@ def test_a_claim_of_a_lab_without_a_page_has_no_link(table):
     html = study.Page(study.judge((claim,)))._repr_html_()
     assert ">12</td>" in html
     assert "href" not in html
+
+
+def test_a_claim_is_text_and_no_html(table):
+    text = "lr < 0.1 & <img src=x onerror=alert(1)>"
+    claim = study.Claim("<b>", text, study.Contrast("tiny", {"bn": True}))
+    page = study.Page(study.judge((claim,)))._repr_html_()
+    assert "lr &lt; 0.1 &amp; &lt;img" in page
+    assert "<img" not in page
+    assert "<b>" not in page
 
 
 def test_the_links_of_the_page_lead_to_labs():

@@ -10,7 +10,7 @@ import torch.nn.functional as F
 from conftest import make_splits
 from torch import nn
 from torch.overrides import TorchFunctionMode
-from torch.utils.data import DataLoader, TensorDataset
+from torch.utils.data import BatchSampler, DataLoader, RandomSampler, TensorDataset
 
 import labkit
 from labkit import clinic, layers
@@ -407,6 +407,14 @@ def test_the_generalisation_gap_is_a_note():
     assert any("generalisation gap" in note for note in report.notes)
 
 
+def test_the_generalisation_gap_says_what_it_needs():
+    rows = [{"train_acc": 0.99, "val_acc": 0.7}] * 3
+    report = diagnose(network(), None, loader(), history=rows)
+    assert report.not_run["generalisation gap"] == "needs val="
+    report = diagnose(network(), None, loader(), val=loader(seed=1), history=[{"train_acc": 0.9}])
+    assert "the history has no val_acc" in report.not_run["generalisation gap"]
+
+
 def test_a_model_that_cannot_learn_by_heart_is_named_when_nothing_else_is():
     model = nn.Sequential(nn.Linear(64, 16), Lambda(lambda x: x * 1e-9), nn.Linear(16, 3))
     assert diagnose(model, None, loader()).causes == ["cannot overfit one batch"]
@@ -498,6 +506,25 @@ def test_a_diagnosis_changes_nothing_also_when_a_check_raises(fail_after):
         assert any("told to" in reason for reason in report.not_run.values())
     else:
         assert report.ok, str(report)
+
+
+def test_what_a_loop_freezes_is_thawed_and_a_batch_samplers_draws_are_given_back():
+    model, generator = network(), torch.Generator().manual_seed(3)
+    x, y = examples()
+    data = TensorDataset(x, y)
+    sampler = BatchSampler(RandomSampler(data, generator=generator), 16, drop_last=False)
+    state = generator.get_state()
+
+    def train(model, optimizer, batches):
+        next(model.parameters()).requires_grad_(False)
+        for x, y in batches:
+            optimizer.zero_grad()
+            F.cross_entropy(model(x), y).backward()
+            optimizer.step()
+
+    diagnose(model, None, DataLoader(data, batch_sampler=sampler), optimizer=adam, train=train)
+    assert all(p.requires_grad for p in model.parameters())
+    assert torch.equal(generator.get_state(), state)
 
 
 def test_a_diagnosis_repeats_itself():

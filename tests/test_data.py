@@ -278,6 +278,11 @@ def test_an_impossible_option_is_refused_by_name(options, message):
         labkit.load("shapes", **options)
 
 
+def test_a_name_that_is_none_is_refused():
+    with pytest.raises(ValueError, match=r"load\(None\): give the name of a data set, or a path"):
+        labkit.load(None)
+
+
 def test_size_is_refused_where_the_images_have_one():
     with pytest.raises(ValueError, match="mnist has its own size"):
         labkit.load("mnist", size=32)
@@ -482,6 +487,19 @@ def test_an_imagenette_without_a_readable_image_is_refused(imagenette):
         path.write_bytes(b"")
     with pytest.raises(ValueError, match=r"0\.JPEG is not a readable image"):
         labkit.load("imagenette")
+
+
+def test_a_postscript_program_that_is_called_a_picture_is_not_run(tmp_path, monkeypatch):
+    ran = tmp_path / "ran"
+    ghostscript = tmp_path / "gs"
+    ghostscript.write_text(f"#!/bin/sh\ntouch {ran}\n")
+    ghostscript.chmod(0o755)
+    monkeypatch.setenv("PATH", str(tmp_path), prepend=os.pathsep)
+    Image.fromarray(np.zeros((4, 4), np.uint8)).save(tmp_path / "x.eps")
+    (tmp_path / "x.eps").rename(tmp_path / "x.png")
+    [error] = files.decode([tmp_path / "x.png"])
+    assert "not a readable image" in str(error)
+    assert not ran.exists()
 
 
 def test_images_are_cropped_around_their_centre_and_resized(tmp_path):

@@ -331,6 +331,15 @@ def test_diverged_history_holds_the_finished_epochs():
     assert [row["epoch"] for row in caught.value.history] == [1]
 
 
+def test_a_validation_loss_that_is_not_finite_stops_the_training_too():
+    model, data = mlp(4, 3, dtype=np.float32), clusters(32, 0)
+    optimizer = SGD(model.parameters(), lr=1e39)
+    message = "validation loss is nan after epoch 1"
+    with pytest.raises(Diverged, match=message) as caught, np.errstate(all="ignore"):
+        fit(model, optimizer, data, data, epochs=1, batch_size=32)
+    assert caught.value.history == []
+
+
 # ---------------------------------------------------------------- modules
 
 

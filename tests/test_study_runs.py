@@ -12,6 +12,7 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
+from torch import nn
 from typer.testing import CliRunner
 
 import labkit
@@ -115,6 +116,49 @@ def test_a_run_that_diverges_is_recorded_as_that(tmp_path):
         tiny.paired({"lr": 1e30}, {"lr": 1e-2})
 
 
+def test_the_stop_button_ends_a_study_and_records_nothing_half_trained(tmp_path, monkeypatch):
+    tiny = make_study(tmp_path, epochs=3)
+    undisturbed = replace(tiny, folder=tmp_path / "undisturbed")
+    undisturbed.run(progress=False)
+    fit = study.definition.train.fit
+
+    def stopped(*arguments, on_epoch, **options):
+        def press(history):
+            on_epoch(history)
+            if len(history.rows) == 2:
+                raise KeyboardInterrupt
+
+        return fit(*arguments, on_epoch=press, **options)
+
+    monkeypatch.setattr(study.definition.train, "fit", stopped)
+    with pytest.raises(KeyboardInterrupt):
+        tiny.run(progress=False)
+    assert not list(tiny.folder.glob("*.json"))
+    assert len(list((tiny.folder / ".checkpoints").glob("*.pt"))) == 1
+    monkeypatch.undo()
+    tiny.run(progress=False)
+    assert metrics(tiny).equals(metrics(undisturbed))
+
+
+def test_configurations_may_hold_lists(tmp_path):
+    configs = study.grid(model="SimpleCNN", channels=[[4], [4, 8]])
+    tiny = make_study(tmp_path, configs, model=lambda config: tiny_cnn(config["channels"]))
+    tiny.run(progress=False)
+    difference = tiny.paired({"channels": [4]}, {"channels": (4, 8)}, "train_loss")
+    losses = {len(run["config"]["channels"]): [] for run in tiny.recorded()}
+    for run in tiny.recorded():
+        losses[len(run["config"]["channels"])].append(run["epochs"][-1]["train_loss"])
+    assert difference.mean == pytest.approx(np.mean(losses[1]) - np.mean(losses[2]))
+    assert difference.n == 2
+
+
+def tiny_cnn(channels):
+    """As many convolutions as there are channels, for 6 x 6 grey pixels."""
+    before = [1, *channels]
+    blocks = [nn.Conv2d(a, b, 3, padding=1) for a, b in zip(before, channels, strict=False)]
+    return nn.Sequential(*blocks, nn.Flatten(), nn.Linear(36 * channels[-1], 2))
+
+
 def test_the_loss_may_depend_on_the_configuration(tmp_path):
     sizes = {"model": "MLP", "in_features": 36, "num_classes": 2}
     configs = study.grid(**sizes, scale=[1.0, 0.0])
@@ -189,7 +233,13 @@ def test_a_study_does_not_go_on_with_another_data_set(tmp_path):
 
 @pytest.mark.parametrize(
     ("low", "high", "verdict"),
-    [(0.1, 0.2, "higher"), (-0.2, -0.1, "lower"), (-0.1, 0.1, "undecided")],
+    [
+        (0.1, 0.2, "higher"),
+        (-0.2, -0.1, "lower"),
+        (-0.1, 0.1, "undecided"),
+        (0.0, 0.1, "undecided"),
+        (0.0, 0.0, "undecided"),
+    ],
 )
 def test_the_verdict_is_that_of_the_interval(low, high, verdict):
     assert study.Difference((low + high) / 2, low, high, 5).verdict == verdict
@@ -240,6 +290,15 @@ def test_a_grid_takes_a_range_and_a_label_a_list(tmp_path):
 def test_an_unknown_model_is_answered_with_the_list():
     with pytest.raises(ValueError, match="'Transformer'.*ResNet18"):
         study.by_name({"model": "Transformer"})
+    with pytest.raises(ValueError, match='no None for the key "model"'):
+        study.by_name({"lr": 0.1})
+    with pytest.raises(ValueError, match=r"'learning_rate' is no option of MLP\(.*nor of Recipe"):
+        study.by_name({"model": "MLP", "learning_rate": 0.1})
+
+
+def test_a_seed_in_a_configuration_is_refused(tmp_path):
+    with pytest.raises(ValueError, match=r"seed in its configs: give Study\(seeds=\.\.\.\)"):
+        make_study(tmp_path, study.grid(model="MLP", seed=[1, 2]))
 
 
 @pytest.mark.parametrize("text", ["", "{", "[]", "{}", '{"config": {}}'])
@@ -296,6 +355,16 @@ def test_a_study_is_listed_run_and_shown_from_the_shell(shell):
     assert shell("run", "tiny", "--device", "cpu").exit_code == 0
     assert "2 seeds" in shell("show", "tiny").output
     assert "4 of 4" in shell("list").output
+
+
+def test_a_damaged_record_is_told_in_one_sentence(shell, tmp_path):
+    shell("run", "tiny", "--seeds", "0", "--only", "hidden=4")
+    (tmp_path / "runs" / "hidden4_seed0.json").write_text("{")
+    for command in (("list",), ("show", "tiny"), ("run", "tiny")):
+        result = shell(*command)
+        assert "hidden4_seed0.json is no recorded run: delete it" in result.output
+        assert isinstance(result.exception, SystemExit | None)
+    assert shell("list").exit_code == 0
 
 
 @pytest.mark.parametrize(

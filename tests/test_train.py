@@ -6,9 +6,11 @@ import math
 import multiprocessing
 import pickle
 import random
+import re
 import signal
 import time
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -365,6 +367,31 @@ def test_a_checkpoint_of_another_loss_or_activation_is_refused(stripes, make_mod
     assert not hasattr(other, "labkit_recipe")  # a refused fit leaves no trace
 
 
+def test_a_checkpoint_of_a_loss_with_other_settings_is_refused(stripes, make_model, tmp_path):
+    smooth = {"label_smoothing": 0.9}
+    for name, kind, other in (
+        ("module", nn.CrossEntropyLoss(**smooth), nn.CrossEntropyLoss()),
+        ("weights", nn.CrossEntropyLoss(torch.ones(3)), nn.CrossEntropyLoss(torch.arange(3.0))),
+        ("partial", partial(F.cross_entropy, **smooth), partial(F.cross_entropy)),
+    ):
+        options = {"checkpoint": tmp_path / name, "progress": False}
+        labkit.fit(make_model(), stripes, labkit.Recipe(epochs=1), loss=kind, **options)
+        with pytest.raises(ValueError, match="its loss differs"):
+            labkit.fit(make_model(), stripes, labkit.Recipe(epochs=1), loss=other, **options)
+        again = labkit.fit(make_model(), stripes, labkit.Recipe(epochs=1), loss=kind, **options)
+        assert len(again.rows) == 1
+
+
+def test_a_number_of_numpy_in_an_augmentation_does_not_spoil_the_checkpoint(
+    stripes, make_model, tmp_path
+):
+    turn = labkit.augment.Rotation(np.linspace(5, 45, 5)[0])
+    recipe = labkit.Recipe(epochs=1, augment=(turn,))
+    for _ in range(2):
+        options = {"checkpoint": tmp_path / "run.pt", "progress": False}
+        assert len(labkit.fit(make_model(), stripes, recipe, **options).rows) == 1
+
+
 def test_a_damaged_or_malicious_checkpoint_is_refused_and_not_executed(
     stripes, make_model, tmp_path
 ):
@@ -392,6 +419,7 @@ def test_the_stop_button_returns_what_there_is(stripes, make_model):
     history = labkit.fit(model, stripes, recipe, loss=loss, progress=False)
     assert 1 <= len(history.rows) < 50
     assert "Interrupted in epoch" in history.stopped
+    assert history.interrupted
     assert labkit.evaluate(model, stripes.val).accuracy == pytest.approx(history.best["val_acc"])
 
 
@@ -523,6 +551,28 @@ def test_what_is_not_data_is_named(stripes, make_model):
         labkit.fit(make_model(), labkit.Recipe(), stripes)
     with pytest.raises(ValueError, match=r"A Splits is no part of the data: give data.train"):
         labkit.evaluate(make_model(), stripes)
+    with pytest.raises(ValueError, match="lr_range got a Split for data"):
+        labkit.lr_range(make_model(), stripes.train, labkit.Recipe())
+    with pytest.raises(ValueError, match="predict got a Split for data"):
+        labkit.predict(make_model(), stripes.test.images, stripes.train)
+
+
+def test_what_is_no_model_or_no_recipe_is_named(stripes, make_model):
+    kind, recipe = labkit.models.SoftmaxRegression, labkit.Recipe()
+    way_out = "the class SoftmaxRegression for a model: make one of it, SoftmaxRegression()"
+    for call in (
+        lambda: labkit.fit(kind, stripes, recipe),
+        lambda: labkit.lr_range(kind, stripes, recipe),
+        lambda: labkit.evaluate(kind, stripes.test),
+    ):
+        with pytest.raises(ValueError, match=re.escape(way_out)):
+            call()
+    with pytest.raises(ValueError, match="fit got a str for a model: give a torch.nn.Module"):
+        labkit.fit("SimpleCNN", stripes, recipe)
+    with pytest.raises(ValueError, match=r"fit got a dict for a recipe: give labkit\.Recipe"):
+        labkit.fit(make_model(), stripes, {"epochs": 2})
+    with pytest.raises(ValueError, match=r"evaluate\(batch_size=0\)"):
+        labkit.evaluate(make_model(), stripes.test, batch_size=0)
 
 
 def test_a_device_that_is_not_here_is_named(stripes, make_model):

@@ -114,6 +114,13 @@ def test_a_diverged_run_is_refused():
         labkit.read_curves(curves(val_loss=val_loss))
 
 
+def test_several_runs_at_once_are_refused():
+    runs = [curves().assign(epoch=EPOCHS + 1, seed=seed) for seed in (0, 1)]
+    assert labkit.read_curves(runs[0]) == {}
+    with pytest.raises(ValueError, match="epochs of several runs: choose one"):
+        labkit.read_curves(pd.concat(runs))
+
+
 def test_a_loss_that_has_reached_zero_is_no_plateau():
     assert "plateau" not in labkit.read_curves(
         curves(train_loss=0 * EPOCHS, train_acc=1 + 0 * EPOCHS)

@@ -71,6 +71,13 @@ def explorer(recorded):
     return widgets.explore(recorded, KEYS, make_splits())
 
 
+def test_an_axis_of_lists_is_refused(small):
+    configs = [{**config, "width": [config["width"]]} for config in small.configs]
+    lists = replace(small, configs=configs)
+    with pytest.raises(ValueError, match="small has lists on an axis, which no slider can show"):
+        widgets.explore(lists, KEYS, make_splits())
+
+
 def title(explorer):
     return explorer.draw(tuple(explorer.values.values())).get_suptitle()
 

@@ -17,7 +17,7 @@ def lab11_verdict(verdict: Callable[[Sequence[float], int], str]) -> None:
     for mean, n, sign in itertools.product((-0.05, 0.0, 0.05), (3, 5, 12), (1, -1)):
         differences = rng.normal(mean, 0.02, n)
         _, low, high = interval(differences)
-        right = "undecided" if low < 0 < high else "holds" if low * sign > 0 else "does not hold"
+        right = "undecided" if low <= 0 <= high else "holds" if low * sign > 0 else "does not hold"
         answer = verdict(differences.tolist(), sign)
         where = f"verdict({np.round(differences, 3).tolist()}, sign={sign})"
         known = isinstance(answer, str) and answer in ("holds", "does not hold", "undecided")

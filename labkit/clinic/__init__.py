@@ -165,7 +165,7 @@ def _checks(case: Case, train, evaluate, history, restore) -> list[tuple[str, st
         ),
         (
             "sign: generalisation gap",
-            "" if history is not None else "needs history=",
+            "needs history=" if history is None else no_val,
             lambda case: signs.generalisation_gap(case, history, *sizes),
         ),
     ]

@@ -264,6 +264,8 @@ def _distance(case: Case, layer: nn.Module) -> tuple[float, float, float]:
 def generalisation_gap(case: Case, history, n_train: int, n_val: int) -> Iterator[str]:
     """Training accuracy stays above validation accuracy, by more than 5 standard errors."""
     rows = history.rows if hasattr(history, "rows") else list(history)
+    if any("val_acc" not in row for row in rows[-3:]):
+        raise ValueError("the history has no val_acc: train with a validation part")
     zs = [_two_proportions(row["train_acc"], row["val_acc"], n_train, n_val) for row in rows[-3:]]
     if len(zs) == 3 and min(zs) > 5:
         last = rows[-1]

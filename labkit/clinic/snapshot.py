@@ -13,10 +13,10 @@ from torch import Tensor, nn
 def untouched(model: nn.Module, optimizer=None, loaders=()) -> Iterator[Callable]:
     """Whatever happens inside, afterwards all is as before, also after an error.
 
-    That is: parameters, buffers, plain tensor attributes, gradients, modes and hooks of every
-    module, the optimiser's state, the random state of torch, NumPy and Python, and the
-    generators of data loaders. Objects keep their identity. Gives a function that brings all
-    back in between.
+    That is: parameters and which of them are frozen, buffers, plain tensor attributes, gradients,
+    modes and hooks of every module, the optimiser's state, the random state of torch, NumPy and
+    Python, and the generators of data loaders. Objects keep their identity. Gives a function that
+    brings all back in between.
     """
     memo: dict[int, Callable] = {}
     backs = [_keep(vars(module), memo) for module in model.modules()]
@@ -57,7 +57,7 @@ def _keep(value, memo: dict[int, Callable]) -> Callable:
 
 def _keep_tensor(tensor: Tensor) -> Callable:
     data = tensor.detach().clone()
-    grad = tensor.grad if tensor.is_leaf else None
+    grad, trained = (tensor.grad if tensor.is_leaf else None), tensor.requires_grad
     grad_data = None if grad is None else grad.detach().clone()
 
     def back() -> Tensor:
@@ -68,6 +68,8 @@ def _keep_tensor(tensor: Tensor) -> Callable:
             grad.data.copy_(grad_data)
         if tensor.is_leaf and tensor.grad is not grad:
             tensor.grad = grad
+        if tensor.is_leaf and tensor.requires_grad != trained:
+            tensor.requires_grad_(trained)
         return tensor
 
     return back
@@ -109,7 +111,9 @@ def _generators(loaders) -> list[torch.Generator]:
     """The generators that data loaders and their samplers draw from."""
     found = []
     for loader in loaders:
-        for holder in (loader, *(getattr(loader, name, None) for name in ("sampler", "dataset"))):
+        batches = getattr(loader, "batch_sampler", None)
+        parts = (getattr(loader, name, None) for name in ("sampler", "dataset"))
+        for holder in (loader, *parts, batches, getattr(batches, "sampler", None)):
             attributes = getattr(holder, "__dict__", {})
             found += [value for value in attributes.values() if isinstance(value, torch.Generator)]
     return found

@@ -5,6 +5,7 @@ data.train.images    # uint8 N x C x H x W
 data.train.labels    # int64 N, in 0..len(data.classes) - 1
 """
 
+import os
 import warnings
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
@@ -186,6 +187,8 @@ def load(
         load("shapes", size=(1, 28, 28))
         load("flowers/", size=64)
     """
+    if not isinstance(name, str | os.PathLike):
+        raise ValueError(f"load({name!r}): give the name of a data set, or a path")
     # A Path is never the name of a set, also where it is called "shapes".
     name = name if isinstance(name, str) else str(Path(name).absolute())
     _check_options(val_fraction, test_fraction, seed, limit)

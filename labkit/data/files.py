@@ -295,7 +295,7 @@ def decode(
     def one(path: Path) -> np.ndarray | ValueError:
         # A damaged file can raise almost anything below; each means that it cannot be read.
         try:
-            with Image.open(path) as image:
+            with Image.open(path, formats=("PNG", "JPEG")) as image:
                 if image.mode.startswith(("I", "F")):
                     return ValueError(f"{path} has more than 8 bits a pixel; save it with 8.")
                 image = ImageOps.exif_transpose(image)

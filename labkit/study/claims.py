@@ -4,6 +4,7 @@ A claim is a contrast: the reported one is read from the report's table, the mea
 records; no number stands here. `judge()` computes every verdict anew.
 """
 
+import html
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -11,7 +12,7 @@ from dataclasses import dataclass
 import pandas as pd
 
 from labkit.study import tables
-from labkit.study.intervals import interval
+from labkit.study.intervals import interval, side
 
 VERDICTS = ("holds", "does not hold", "undecided", "one seed", "not recorded")
 
@@ -104,7 +105,7 @@ def judge(claims: tuple[Claim, ...] | None = None) -> pd.DataFrame:
     Accuracies are fractions; "points" says that they are shown as percentage points.
 
     Of a level the effect is ours minus the reported one. "holds": the whole interval lies on the
-    claimed side of 0; "does not hold": on the other; "undecided": on both.
+    claimed side of 0; "does not hold": on the other; "undecided": it holds 0.
     """
     return pd.DataFrame([claim.judge() for claim in (CLAIMS if claims is None else claims)])
 
@@ -137,6 +138,8 @@ class Page:
 
     def _repr_html_(self) -> str:
         table = self._table(_link)
+        words = [column for column in table if column != "lab"]
+        table[words] = table[words].map(lambda value: html.escape(str(value)))
         table = table.to_html(index=False, escape=False)
         for cell in ("<td", "<th"):
             table = table.replace(f"{cell}>", f'{cell} style="text-align:left">')
@@ -162,7 +165,7 @@ LABS = {
 
 
 def _link(lab: str) -> str:
-    return f'<a href="{LABS[lab]}.ipynb">{lab}</a>' if lab in LABS else lab
+    return f'<a href="{LABS[lab]}.ipynb">{lab}</a>' if lab in LABS else html.escape(lab)
 
 
 def _shown(value: float, row: dict, sign: str) -> str:
@@ -176,9 +179,8 @@ def _shown(value: float, row: dict, sign: str) -> str:
 def _verdict(sign: int, low: float, high: float, n: int) -> str:
     if n < 2:
         return "one seed" if n else "not recorded"
-    if low < 0 < high:
-        return "undecided"
-    return "holds" if (low + high) * sign > 0 else "does not hold"
+    there = side(low, high)
+    return "undecided" if there == 0 else "holds" if there == sign else "does not hold"
 
 
 # ------------------------------------------------------------------------------- the claims

@@ -1,6 +1,7 @@
 """`Study`: a grid of configurations over seeds, run where runs are missing, read back as tables."""
 
 import functools
+import inspect
 import itertools
 import json
 import re
@@ -34,12 +35,21 @@ def grid(**choices) -> tuple[dict, ...]:
 def by_name(config: Mapping) -> nn.Module:
     """The class of `labkit.models` that `config["model"]` names; what is not a recipe's goes to
     its constructor. Raises ValueError for another name."""
-    kind = getattr(models, config["model"], None)
+    name = config.get("model")
+    kind = getattr(models, str(name), None)
     if not (isinstance(kind, type) and issubclass(kind, nn.Module)):
         known = sorted(n for n, v in vars(models).items() if isinstance(v, type) and n[0] != "_")
-        raise ValueError(f"labkit.models has no {config['model']!r}; it has {', '.join(known)}")
+        raise ValueError(
+            f'labkit.models has no {name!r} for the key "model"; it has {", ".join(known)}'
+        )
     others = {"model", "dataset", *_LOAD_OPTIONS, *_RECIPE_FIELDS}
-    return kind(**{key: value for key, value in config.items() if key not in others})
+    own = {key: value for key, value in config.items() if key not in others}
+    lacking = own.keys() - inspect.signature(kind).parameters.keys()
+    if lacking:
+        raise ValueError(
+            f"{lacking.pop()!r} is no option of {name}{inspect.signature(kind)}, nor of Recipe"
+        )
+    return kind(**own)
 
 
 @dataclass(frozen=True)
@@ -105,6 +115,10 @@ class Study:
                     f"The study {self.name!r} has {value!r} in its configs or seeds: give plain "
                     "numbers, words and lists"
                 ) from None
+        if any("seed" in config for config in self.configs):
+            raise ValueError(
+                f"The study {self.name!r} has a seed in its configs: give Study(seeds=...)"
+            )
 
     def missing(self) -> list[tuple[dict, int]]:
         """The runs that no file records yet. Raises ValueError as `recorded` does."""
@@ -270,10 +284,13 @@ def record(
 ) -> dict:
     """What every run of a network in torch records: `fit()`, then the test of `model`.
 
-    Where the loss became NaN, "diverged" says so, and "test" is empty.
+    Where the loss became NaN, "diverged" says so, and "test" is empty. A run that the stop button
+    ended is no result: KeyboardInterrupt goes on, and the checkpoint stays.
     """
     try:
         history, diverged = fit(), {}
+        if history.interrupted:
+            raise KeyboardInterrupt
         test = train.evaluate(model, data.test)
     except train.Diverged as error:
         history, test, diverged = error.history, None, {"diverged": str(error)}

@@ -14,7 +14,7 @@ def interval(values, confidence: float = 0.95) -> tuple[float, float, float]:
     drops out. Raises ValueError for fewer than two values, a value that is not finite, or where
     scipy is missing.
 
-        mean, low, high = interval(with_batchnorm - without)    # no finding while low < 0 < high
+        mean, low, high = interval(with_batchnorm - without)    # no finding while low <= 0 <= high
     """
     try:
         from scipy import stats  # comes with the labs; training and recording do without it
@@ -34,6 +34,11 @@ def interval(values, confidence: float = 0.95) -> tuple[float, float, float]:
     return float(mean), float(mean - half), float(mean + half)
 
 
+def side(low: float, high: float) -> int:
+    """On which side of 0 the whole interval lies: 1 above, -1 below, 0 where it holds 0."""
+    return (low > 0) - (high < 0)
+
+
 @dataclass(frozen=True)
 class Difference:
     """A paired difference over `n` seeds: its mean and 95 % interval, in the metric's unit."""
@@ -46,9 +51,7 @@ class Difference:
     @property
     def verdict(self) -> str:
         """ "higher", "lower", or "undecided" where the interval holds zero."""
-        if self.low > 0:
-            return "higher"
-        return "lower" if self.high < 0 else "undecided"
+        return {1: "higher", -1: "lower", 0: "undecided"}[side(self.low, self.high)]
 
     def __repr__(self) -> str:
         return f"{self.mean:+.4f} [{self.low:+.4f}, {self.high:+.4f}] over {self.n} seeds"

@@ -85,9 +85,12 @@ def run(
 
 def save(record: dict, path: Path) -> None:
     """Write beside the place, to the disk itself, then rename."""
-    partial = path.with_name(f"{path.name}.{os.getpid()}.partial")
+    partial, text = (
+        path.with_name(f"{path.name}.{os.getpid()}.partial"),
+        json.dumps(record, indent=1),
+    )
     with partial.open("w") as file:
-        file.write(json.dumps(record, indent=1) + "\n")
+        file.write(text + "\n")
         file.flush()
         os.fsync(file.fileno())
     os.replace(partial, path)

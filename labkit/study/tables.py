@@ -72,7 +72,12 @@ def where(frame: pd.DataFrame, chosen: Mapping) -> pd.DataFrame:
     """The rows of a table whose columns have the chosen values; none where a column is missing, as
     all are while nothing is recorded."""
     for key, value in chosen.items():
-        frame = frame[frame[key] == value] if key in frame else frame.iloc[:0]
+        if key not in frame:
+            return frame.iloc[:0]
+        if isinstance(value, list | tuple):  # a list in the table, as JSON has it
+            frame = frame[[there == list(value) for there in frame[key]]]
+        else:
+            frame = frame[frame[key] == value]
     return frame
 
 

@@ -2,9 +2,11 @@
 
 import copy
 import os
+from functools import partial
 from pathlib import Path
 
 import torch
+from torch import nn
 
 from labkit.data import Splits
 from labkit.train import devices
@@ -38,7 +40,7 @@ class Run:
         # The fingerprint is the same for every seed and val_fraction; these numbers are not.
         val = 0 if data.val is None else len(data.val)
         self.split = [len(data.train), val, *data.mean, *data.std]
-        self.loss = getattr(loss, "__qualname__", type(loss).__name__)
+        self.loss = _loss_name(loss)
         if path is not None and path.exists():
             self._resume()
 
@@ -121,6 +123,17 @@ class Run:
         self.best_weights = saved["best"]
         self.history.rows = saved["rows"]
         self.history.stopped = saved["stopped"]
+
+
+def _loss_name(loss) -> str:
+    """Its name and settings; of a function of one's own the name is all that can be seen."""
+    if isinstance(loss, nn.Module):
+        settings = {k: v for k, v in vars(loss).items() if isinstance(v, str | int | float)}
+        settings |= {name: buffer.tolist() for name, buffer in loss.named_buffers()}
+        return f"{type(loss).__name__} {sorted(settings.items())}"
+    if isinstance(loss, partial):
+        return f"{_loss_name(loss.func)} {loss.args} {sorted(loss.keywords.items())}"
+    return getattr(loss, "__qualname__", type(loss).__name__)
 
 
 def _plain(value):

@@ -48,6 +48,7 @@ def own_random_numbers(where: torch.device):
     indices = []
     if where.type == "cuda":
         indices = [torch.cuda.current_device() if where.index is None else where.index]
+    mps = torch.mps.get_rng_state() if where.type == "mps" else None  # fork_rng leaves it out
     cudnn = torch.backends.cudnn
     before = cudnn.benchmark, cudnn.deterministic
     with torch.random.fork_rng(devices=indices):
@@ -56,6 +57,8 @@ def own_random_numbers(where: torch.device):
             yield
         finally:
             cudnn.benchmark, cudnn.deterministic = before
+            if mps is not None:
+                torch.mps.set_rng_state(mps)
 
 
 def seed(where: torch.device, value: int) -> None:

@@ -9,8 +9,9 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from labkit.data import Split, Splits
+from labkit.settings import is_whole
 from labkit.train import devices
-from labkit.train.inputs import Inputs, check_split
+from labkit.train.inputs import Inputs, check_model, check_split
 from labkit.train.recipe import Recipe
 
 
@@ -85,7 +86,10 @@ def evaluate(
     `batch_size` changes the speed alone; `device` defaults to where the model is. Raises
     ValueError for an empty split or a model with the wrong number of outputs.
     """
+    check_model("evaluate", model)
     check_split(split)
+    if batch_size is not None and not (is_whole(batch_size) and batch_size > 0):
+        raise ValueError(f"evaluate(batch_size={batch_size!r}): give a whole number, 1 or more")
     recipe = recipe or getattr(model, "labkit_recipe", None) or Recipe()
     where = devices.device(device) if device else _where(model)
     model.to(where)
@@ -107,6 +111,11 @@ def predict(model: nn.Module, images: Tensor, data: Splits) -> Tensor:
         images, _ = labkit.data.read_csv("test.csv")
         labels = labkit.predict(model, images, data)
     """
+    if not isinstance(data, Splits):
+        raise ValueError(
+            f"predict got a {type(data).__name__} for data: give what the model was trained on, as "
+            "labkit.load returned it"
+        )
     fits = isinstance(images, Tensor) and images.dtype == torch.uint8 and images.dim() == 4
     if not fits or not len(images) or tuple(images.shape[1:]) != data.shape:
         got = (

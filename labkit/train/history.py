@@ -16,7 +16,8 @@ class History:
 
     `rows` holds a dict an epoch: epoch (from 1), train_loss, train_acc (both summed up
     while training, so with dropout and augmentation), val_loss, val_acc, lr, seconds.
-    Accuracies are fractions. `stopped` is a sentence if the run ended early, else None.
+    Accuracies are fractions. `stopped` is a sentence if the run ended early, else None, and
+    `interrupted` says that the stop button ended it.
     """
 
     recipe: Recipe
@@ -25,6 +26,7 @@ class History:
     device: str
     rows: list[dict] = field(default_factory=list)
     stopped: str | None = None
+    interrupted: bool = False
 
     def frame(self) -> pd.DataFrame:
         """One row an epoch."""

@@ -4,10 +4,10 @@ import math
 from collections.abc import Iterator
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from labkit import augment
-from labkit.data import Split
+from labkit.data import Split, Splits
 from labkit.train.recipe import Recipe
 
 
@@ -62,6 +62,31 @@ def steps_in_epoch(images: int, batch_size: int) -> int:
     """Batches in an epoch."""
     leave_out = batch_size > 1 and images > 1 and images % batch_size == 1
     return math.ceil(images / batch_size) - leave_out
+
+
+def check_arguments(function: str, model, data, recipe) -> None:
+    """Raises ValueError unless these are a model, data with a training part, and a recipe."""
+    check_model(function, model)
+    if not isinstance(data, Splits):
+        raise ValueError(
+            f"{function} got a {type(data).__name__} for data: give what labkit.load returns, in "
+            f"the order {function}(model, data, recipe)"
+        )
+    if not isinstance(recipe, Recipe):
+        raise ValueError(
+            f"{function} got a {type(recipe).__name__} for a recipe: give labkit.Recipe(epochs=10)"
+        )
+    check_split(data.train)
+
+
+def check_model(function: str, model) -> None:
+    """Raises ValueError for what is no model, such as its class."""
+    if not isinstance(model, nn.Module):
+        made = isinstance(model, type) and issubclass(model, nn.Module)
+        got, way_out = f"a {type(model).__name__}", "give a torch.nn.Module"
+        if made:
+            got, way_out = f"the class {model.__name__}", f"make one of it, {model.__name__}()"
+        raise ValueError(f"{function} got {got} for a model: {way_out}")
 
 
 def check_split(split: Split | None) -> None:

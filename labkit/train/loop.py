@@ -22,7 +22,7 @@ from labkit.train import devices
 from labkit.train.checkpoint import Run
 from labkit.train.evaluation import check_logits, logits_of
 from labkit.train.history import Diverged, History
-from labkit.train.inputs import batches, check_split
+from labkit.train.inputs import batches, check_arguments, check_split
 from labkit.train.recipe import Plateau, Recipe
 
 
@@ -45,7 +45,8 @@ def fit(
     `checkpoint` names a file that is rewritten after each epoch: if it is there, the run
     goes on from it, to the same numbers as a run that was never interrupted. `on_epoch` is
     called with the history so far, and ends the run by returning True. The stop button
-    (KeyboardInterrupt) ends the run and returns what there is.
+    (KeyboardInterrupt) ends the run and returns what there is; where no best epoch is kept, the
+    weights are then those of the step at which it was pressed.
 
     The random numbers of a run depend on `recipe.seed` alone, and torch's global generator
     is afterwards as it was. Build the model after `torch.manual_seed` to fix its weights.
@@ -53,12 +54,7 @@ def fit(
     Raises `Diverged` (a ValueError that carries the history) when a loss becomes NaN or
     infinite, and ValueError for data or a checkpoint that do not fit.
     """
-    if not isinstance(data, Splits):
-        raise ValueError(
-            f"fit got a {type(data).__name__} for data: give what labkit.load returns, in the "
-            "order fit(model, data, recipe)"
-        )
-    check_split(data.train)
+    check_arguments("fit", model, data, recipe)
     _check_needs_validation(data, recipe)
     where = devices.device(device)
     devices.place(model, recipe, where)
@@ -97,6 +93,7 @@ def fit(
                     history.stopped = f"Stopped by on_epoch after epoch {row['epoch']}"
         except KeyboardInterrupt:
             history.stopped = f"Interrupted in epoch {len(history.rows) + 1}"
+            history.interrupted = True
         finally:
             run.restore_best()
     return history

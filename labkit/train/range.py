@@ -11,7 +11,7 @@ from torch import nn
 from labkit.data import Splits
 from labkit.train import devices
 from labkit.train.evaluation import check_logits
-from labkit.train.inputs import Inputs, check_split, endless_batches
+from labkit.train.inputs import Inputs, check_arguments, endless_batches
 from labkit.train.recipe import Recipe, build_optimizer
 
 _SMOOTHING = 0.9
@@ -46,6 +46,7 @@ def lr_range(
     Source: Smith 2017, Cyclical Learning Rates for Training Neural Networks, section 3.3; there
     the rise is linear.
     """
+    check_arguments("lr_range", model, data, recipe)
     if not 0 < low < high < math.inf or not isinstance(steps, int) or steps < 2:
         raise ValueError(
             f"lr_range(low={low}, high={high}, steps={steps}): give 0 < low < high and 2 whole "
@@ -59,7 +60,6 @@ def lr_range(
 
 
 def _climb(model, data: Splits, recipe: Recipe, low, high, steps, where) -> list[tuple]:
-    check_split(data.train)
     split = data.train.to(where)
     devices.seed(where, recipe.seed)
     generator = torch.Generator(where).manual_seed(recipe.seed)

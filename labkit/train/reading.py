@@ -28,10 +28,12 @@ def read_curves(history) -> dict[str, str]:
 
     The limits are rules of thumb. An empty dict is no certificate.
 
-    Raises ValueError without validation, for fewer than 6 epochs, or for a value that is not
-    finite.
+    Raises ValueError for several runs at once, without validation, for fewer than 6 epochs, or for
+    a value that is not finite.
     """
     frame = history if isinstance(history, pd.DataFrame) else history.frame()
+    if "epoch" in frame and frame["epoch"].duplicated().any():
+        raise ValueError("these are the epochs of several runs: choose one configuration and seed")
     values = {column: _values(frame, column) for column in _COLUMNS}
     found = {
         "oscillation": _oscillation(values["val_loss"]),

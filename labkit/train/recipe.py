@@ -3,12 +3,12 @@
 import math
 from dataclasses import asdict, dataclass, field, fields
 
-import numpy as np
 import torch
 from torch import nn
 from torch.optim import lr_scheduler
 
 from labkit import augment
+from labkit.settings import as_plain_numbers, check, is_number, is_whole
 
 # --------------------------------------------------------------------------- schedules
 
@@ -29,9 +29,9 @@ class Step:
     factor: float = 0.1
 
     def __post_init__(self):
-        _as_plain_numbers(self)
-        _check(self, "every", _is_whole(self.every) and self.every > 0, "whole epochs, 1 or more")
-        _check(self, "factor", _is_number(self.factor) and self.factor > 0, "a number above 0")
+        as_plain_numbers(self)
+        check(self, "every", is_whole(self.every) and self.every > 0, "whole epochs, 1 or more")
+        check(self, "factor", is_number(self.factor) and self.factor > 0, "a number above 0")
 
     def build(self, optimizer, epochs: int, steps: int):
         return lr_scheduler.StepLR(optimizer, self.every * steps, self.factor)
@@ -46,11 +46,11 @@ class Plateau:
     patience: int = 2
 
     def __post_init__(self):
-        _as_plain_numbers(self)
-        inside = _is_number(self.factor) and 0 < self.factor < 1
-        _check(self, "factor", inside, "a number between 0 and 1")
-        waits = _is_whole(self.patience) and self.patience >= 0
-        _check(self, "patience", waits, "whole epochs, 0 or more")
+        as_plain_numbers(self)
+        inside = is_number(self.factor) and 0 < self.factor < 1
+        check(self, "factor", inside, "a number between 0 and 1")
+        waits = is_whole(self.patience) and self.patience >= 0
+        check(self, "patience", waits, "whole epochs, 0 or more")
 
     def build(self, optimizer, epochs: int, steps: int):
         return lr_scheduler.ReduceLROnPlateau(optimizer, factor=self.factor, patience=self.patience)
@@ -66,9 +66,9 @@ class Cosine:
     warmup: float = 0.0
 
     def __post_init__(self):
-        _as_plain_numbers(self)
-        known = _is_number(self.warmup) and 0 <= self.warmup < math.inf
-        _check(self, "warmup", known, "a number of epochs, 0 or more")
+        as_plain_numbers(self)
+        known = is_number(self.warmup) and 0 <= self.warmup < math.inf
+        check(self, "warmup", known, "a number of epochs, 0 or more")
 
     def build(self, optimizer, epochs: int, steps: int):
         total, rise = epochs * steps, self.warmup * steps
@@ -90,9 +90,9 @@ class OneCycle:
     rise: float = 0.3
 
     def __post_init__(self):
-        _as_plain_numbers(self)
-        share = _is_number(self.rise) and 0 <= self.rise <= 1
-        _check(self, "rise", share, "a share of the run, from 0 to 1")
+        as_plain_numbers(self)
+        share = is_number(self.rise) and 0 <= self.rise <= 1
+        check(self, "rise", share, "a share of the run, from 0 to 1")
 
     def build(self, optimizer, epochs: int, steps: int):
         lr, total = optimizer.param_groups[0]["lr"], epochs * steps
@@ -151,34 +151,32 @@ class Recipe:
     seed: int = 0
 
     def __post_init__(self):
-        _as_plain_numbers(self)
+        as_plain_numbers(self)
         object.__setattr__(self, "augment", augment.build(self.augment))
         for name in ("epochs", "batch_size", "early_stopping"):
             value = getattr(self, name)
             if name == "early_stopping" and value is None:
                 continue
-            _check(self, name, _is_whole(value) and value > 0, "a whole number, 1 or more")
-        seeds = _is_whole(self.seed) and 0 <= self.seed < _MOST_SEEDS
-        _check(
-            self, "seed", seeds, f"a whole number from 0 up to, but not including, {_MOST_SEEDS}"
-        )
-        _check(self, "lr", _is_number(self.lr) and 0 < self.lr < math.inf, "a number above 0")
-        decays = _is_number(self.weight_decay) and 0 <= self.weight_decay < math.inf
-        _check(self, "weight_decay", decays, "a number, 0 or more")
+            check(self, name, is_whole(value) and value > 0, "a whole number, 1 or more")
+        seeds = is_whole(self.seed) and 0 <= self.seed < _MOST_SEEDS
+        check(self, "seed", seeds, f"a whole number from 0 up to, but not including, {_MOST_SEEDS}")
+        check(self, "lr", is_number(self.lr) and 0 < self.lr < math.inf, "a number above 0")
+        decays = is_number(self.weight_decay) and 0 <= self.weight_decay < math.inf
+        check(self, "weight_decay", decays, "a number, 0 or more")
         for name in ("momentum", "label_smoothing"):
             value = getattr(self, name)
-            inside = _is_number(value) and 0 <= value < 1
-            _check(self, name, inside, "a number from 0 up to, but not including, 1")
+            inside = is_number(value) and 0 <= value < 1
+            check(self, name, inside, "a number from 0 up to, but not including, 1")
         known = isinstance(self.schedule, tuple(SCHEDULES.values()))
-        _check(self, "schedule", known, "labkit.Constant(), Step, Plateau, Cosine or OneCycle")
+        check(self, "schedule", known, "labkit.Constant(), Step, Plateau, Cosine or OneCycle")
         for name, choices in (
             ("optimizer", OPTIMIZERS),
             ("normalize", ("train", "none")),
             ("keep", ("best", "last")),
         ):
-            _check(self, name, getattr(self, name) in choices, " or ".join(map(repr, choices)))
+            check(self, name, getattr(self, name) in choices, " or ".join(map(repr, choices)))
         can = not self.nesterov or (self.optimizer == "sgd" and self.momentum > 0)
-        _check(self, "nesterov", can, 'optimizer="sgd" and a momentum above 0 with it')
+        check(self, "nesterov", can, 'optimizer="sgd" and a momentum above 0 with it')
 
     def to_dict(self) -> dict:
         """Plain values that JSON can hold; `from_dict` reads them back."""
@@ -197,28 +195,6 @@ class Recipe:
 
 
 _MOST_SEEDS = 2**40  # seeds are multiplied by a million, and torch takes 64 bits
-
-
-def _as_plain_numbers(settings) -> None:
-    """NumPy's numbers become Python's: JSON, checkpoints and generators want plain ones."""
-    for item in fields(settings):
-        value = getattr(settings, item.name)
-        if isinstance(value, np.generic):
-            object.__setattr__(settings, item.name, value.item())
-
-
-def _check(settings, name: str, fine: bool, wanted: str) -> None:
-    if not fine:
-        value = getattr(settings, name)
-        raise ValueError(f"{type(settings).__name__}({name}={value!r}): give {wanted}")
-
-
-def _is_whole(value) -> bool:
-    return isinstance(value, int) and not isinstance(value, bool)
-
-
-def _is_number(value) -> bool:
-    return isinstance(value, int | float) and not isinstance(value, bool)
 
 
 def build_optimizer(model: nn.Module, recipe: Recipe) -> torch.optim.Optimizer:

@@ -213,9 +213,9 @@ def explore(
         the curves comparable.
     seed: of the run made here; none of the study's makes it a run more.
 
-    Raises ValueError where the keys are not in every configuration, where two configurations agree
-    in all of them, where a combination of their values is missing, for data without a validation
-    part, and for a study with a `train` of its own.
+    Raises ValueError where the keys are not in every configuration or hold lists, where two
+    configurations agree in all of them, where a combination of their values is missing, for data
+    without a validation part, and for a study with a `train` of its own.
     """
     if data.val is None:
         raise ValueError(
@@ -231,6 +231,10 @@ def explore(
     if lacking:
         known = ", ".join(dict.fromkeys(key for config in study.configs for key in config))
         raise ValueError(f"{study.name} has no {lacking[0]!r} everywhere; its keys are {known}")
+    if any(isinstance(config[key], list | tuple) for config in study.configs for key in keys):
+        raise ValueError(
+            f"{study.name} has lists on an axis, which no slider can show: leave it out"
+        )
     points = [tuple(config[key] for key in keys) for config in study.configs]
     if len(set(points)) < len(points):
         raise ValueError(

@@ -283,7 +283,7 @@ CLAIMS = (
     _numpy("Holding back 20 % for validation costs accuracy", _ONE, {"val_fraction": 0.2}, sign=-1),
     Claim(
         "01",
-        "The same with mini-batches of 32, over three learning rates",
+        "Holding back 20 % costs accuracy with mini-batches of 32, too (over three learning rates)",
         Contrast(
             "numpy_mnist",
             {"batch_size": 32, "val_fraction": 0.1},

@@ -175,7 +175,8 @@ def _check_device() -> Check:
     if where.type == "cuda":
         found = f"CUDA, {torch.cuda.get_device_name(where)}"
     else:
-        found = f"{where.type}, {torch.get_num_threads()} threads"
+        threads = torch.get_num_threads()
+        found = f"{where.type}, {threads} thread{'s' * (threads > 1)}"
     return Check("device", True, found)
 
 

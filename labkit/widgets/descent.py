@@ -33,7 +33,7 @@ def draw_gradient_descent(lr: float, w: float = 1.5, steps: int = 12) -> Figure:
     hill.plot(ground, ground**2, color="0.7")
     hill.plot(path, path**2, "o-", color="#0072B2", linewidth=1, markersize=4, alpha=0.8)
     hill.plot(path[0], path[0] ** 2, "o", color="#D55E00", label="start")
-    hill.set(title="The hill", xlabel="w", ylabel="loss w²", xlim=(-2.6, 2.6), ylim=(-0.3, 7))
+    hill.set(title="The valley", xlabel="w", ylabel="loss w²", xlim=(-2.6, 2.6), ylim=(-0.3, 7))
     hill.legend(frameon=False, loc="upper center")
     loss.plot(path**2, "o-", color="#0072B2", linewidth=1, markersize=4)
     loss.set(title=f"lr = {lr:.2f}", xlabel="step", ylabel="loss w²", ylim=(-0.3, 7))

@@ -1,5 +1,7 @@
 """Two sliders, dropout's rate and the batch size: how much do both layers' means jump? (lab 03)"""
 
+import math
+
 import ipywidgets
 import torch
 from matplotlib.figure import Figure
@@ -47,12 +49,14 @@ def draw_batch_noise(p: float, batch_size: int) -> Figure:
     figure.subplots_adjust(0.1, 0.16, 0.99, 0.8, wspace=0.28)
     left, right = figure.subplots(1, 2)
     dropouts = {
-        "inverted: mask · x / (1 - p)": (kept / (1 - p), "#009E73"),
-        "original: mask · x": (kept, "#E69F00"),
-        "the report's: mask · x · (1 - p)": (kept * (1 - p), "#D55E00"),
+        "inverted: mask · x / (1 - p)": (1 / (1 - p), "#009E73"),
+        "original: mask · x": (1.0, "#E69F00"),
+        "the report's: mask · x · (1 - p)": (1 - p, "#D55E00"),
     }
-    for name, (means, color) in dropouts.items():
-        _histogram(left, means, f"{name}, {means.mean():.2f} ± {means.std():.2f}", color)
+    for name, (scale, color) in dropouts.items():
+        means = kept * scale
+        label = f"{name}, {means.mean():.2f} ± {means.std():.2f}"
+        _histogram(left, means, label, color, step=scale / batch_size)
     left.axvline(1, color="0.3", linewidth=1)
     left.set_title("Dropout of x = 1: mean of the batch", fontsize=10)
     _histogram(right, drawn, f"0 ± {drawn.std():.2f}", "#0072B2")
@@ -61,12 +65,26 @@ def draw_batch_noise(p: float, batch_size: int) -> Figure:
     for ax in (left, right):
         ax.set(xlim=_RANGE, xlabel="mean of a batch", ylabel="batches")
         ax.set_ylim(0, 1.5 * ax.get_ylim()[1])  # room for the legend
-        ax.legend(frameon=False, fontsize=7.5, loc="upper right")
+        ax.legend(frameon=False, fontsize=7, handlelength=1.2, loc="upper right")
         tidy(ax)
     figure.suptitle(f"p = {p:g}, batches of {batch_size}, {_BATCHES:,} of them", fontsize=10)
     return figure
 
 
-def _histogram(ax, values: torch.Tensor, label: str, color: str) -> None:
-    counts, edges = torch.histogram(values, bins=60, range=_RANGE)
+def _histogram(ax, values: torch.Tensor, label: str, color: str, step: float | None = None) -> None:
+    """About 60 bars. Where values lie `step` apart, each bar holds equally many of them, or one
+    stands in the middle of its bar: else some bars would be twice as high by accident."""
+    low, high = _RANGE
+    width, start = (high - low) / 60, 0.0
+    if step and step <= width:
+        width, start = step * math.ceil(width / step), -step / 2
+    elif step:
+        width = step / (2 * round((step / width - 1) / 2) + 1)  # an odd part of it
+        start = -width / 2
+    bars = range(math.floor(low / width), math.ceil(high / width) + 2)
+    edges = torch.tensor([start + bar * width for bar in bars], dtype=torch.float64)
+    counts, _ = torch.histogram(values.double(), bins=edges)
+    beyond = ((values < low) | (values > high)).float().mean().item()
+    if beyond >= 0.005:
+        label += f", {beyond:.0%} outside"
     ax.stairs(counts.numpy(), edges.numpy(), fill=True, alpha=0.6, color=color, label=label)

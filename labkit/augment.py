@@ -9,6 +9,7 @@ device), and nothing waits for the device.
 import math
 from dataclasses import asdict, dataclass, fields
 
+import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import Generator, Tensor
@@ -112,11 +113,13 @@ class Erasing:
         as_plain_numbers(self)
         _check_probability(self)
         for name in ("area", "ratio"):
-            # A list, as JSON has it, becomes the tuple that a frozen dataclass can hash.
-            object.__setattr__(self, name, _pair(getattr(self, name)))
-        fine = len(self.area) == 2 and 0 < self.area[0] <= self.area[1] <= 1
+            value = getattr(self, name)
+            if isinstance(value, list | tuple):  # a list, as JSON has it, can't be hashed
+                plain = (v.item() if isinstance(v, np.generic) else v for v in value)
+                object.__setattr__(self, name, tuple(plain))
+        fine = _is_pair(self.area) and 0 < self.area[0] <= self.area[1] <= 1
         check(self, "area", fine, "two fractions, 0 < low <= high <= 1")
-        fine = len(self.ratio) == 2 and 0 < self.ratio[0] <= self.ratio[1] < math.inf
+        fine = _is_pair(self.ratio) and 0 < self.ratio[0] <= self.ratio[1] < math.inf
         check(self, "ratio", fine, "two numbers, 0 < low <= high")
 
     def __call__(self, images: Tensor, generator: Generator) -> Tensor:
@@ -172,12 +175,8 @@ def _check_probability(transform) -> None:
     check(transform, "p", fine, "a probability from 0 to 1")
 
 
-def _pair(values) -> tuple:
-    """Its numbers as plain floats; what holds none is left as the only one of a tuple."""
-    try:
-        return tuple(float(value) for value in values)
-    except (TypeError, ValueError):
-        return (values,)
+def _is_pair(value) -> bool:
+    return isinstance(value, tuple) and len(value) == 2 and all(map(is_number, value))
 
 
 NAMES = {"crop": Crop, "flip": Flip, "rotation": Rotation, "erasing": Erasing}
@@ -187,7 +186,7 @@ def build(transforms) -> tuple:
     """The transforms for a sequence of names, transforms or their `to_dict` forms.
 
     `build(("crop", "flip"))` gives the defaults, `build((Crop(2), "flip"))` mixes both.
-    Raises ValueError for a name that does not exist.
+    Raises ValueError for a name, or an option, that does not exist.
     """
     if isinstance(transforms, str):
         raise ValueError(f'augment={transforms!r}: give a tuple of names, as in ("{transforms}",)')

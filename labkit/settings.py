@@ -1,6 +1,7 @@
-"""What recipes, schedules and augmentations check when they are made."""
+"""What is checked of numbers that a user gives, and of the fields of recipes and the like."""
 
 from dataclasses import fields
+from numbers import Integral, Real
 
 import numpy as np
 
@@ -21,10 +22,10 @@ def check(settings, name: str, fine: bool, wanted: str) -> None:
 
 
 def is_whole(value) -> bool:
-    """A whole number, True and False left out."""
-    return isinstance(value, int) and not isinstance(value, bool)
+    """A whole number, NumPy's too; True and False are none."""
+    return isinstance(value, Integral) and not isinstance(value, bool)
 
 
 def is_number(value) -> bool:
-    """A number, True and False left out."""
-    return isinstance(value, int | float) and not isinstance(value, bool)
+    """A real number, NumPy's too; True and False are none."""
+    return isinstance(value, Real) and not isinstance(value, bool)

@@ -20,6 +20,7 @@ from torch.utils.data import DataLoader, Dataset
 
 from labkit import augment, train
 from labkit.data import Split, Splits, import_torchvision
+from labkit.settings import is_whole
 from labkit.train import History, Inputs, Recipe
 
 # ------------------------------------------------------------------------------- two feeds
@@ -121,7 +122,7 @@ def timed(
     per_epoch = train.steps_in_epoch(len(data.train), recipe.batch_size)
     steps = recipe.epochs * per_epoch if steps is None else steps
     for name, value in (("steps", steps), ("every", every)):
-        if not isinstance(value, int) or isinstance(value, bool) or value < 1:
+        if not is_whole(value) or value < 1:
             raise ValueError(f"timed({name}={value!r}): give a whole number of steps, 1 or more")
     if feed not in FEEDS:
         raise ValueError(f"timed(feed={feed!r}): give one of {', '.join(FEEDS)}")

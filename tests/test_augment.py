@@ -152,8 +152,10 @@ def test_erasing_draws_its_area_uniformly_and_leaves_the_other_images_alone():
         (lambda: Crop(padding=True), r"Crop\(padding=True\)"),
         (lambda: Flip("0.5"), r"Flip\(p='0.5'\)"),
         (lambda: Rotation("15"), r"Rotation\(degrees='15'\)"),
-        (lambda: Erasing(area=0.1), r"Erasing\(area="),
-        (lambda: Erasing(ratio=(1, 2, 3)), r"Erasing\(ratio="),
+        (lambda: Erasing(area=0.1), r"Erasing\(area=0\.1\)"),
+        (lambda: Erasing(area=("0.1", "0.2")), r"Erasing\(area=\('0\.1', '0\.2'\)\)"),
+        (lambda: Erasing(ratio="12"), r"Erasing\(ratio='12'\)"),
+        (lambda: Erasing(ratio=(1, 2, 3)), r"Erasing\(ratio=\(1, 2, 3\)\)"),
     ],
 )
 def test_bad_arguments_are_named(build, message):

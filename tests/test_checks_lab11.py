@@ -12,9 +12,14 @@ from labkit import checks, study
 
 def verdict(differences, sign):
     _, low, high = study.interval(differences)
-    if low < 0 < high:
+    if low <= 0 <= high:
         return "undecided"
     return "holds" if (low > 0) == (sign > 0) else "does not hold"
+
+
+def decided_where_it_touches_zero(differences, sign):
+    _, low, high = study.interval(differences)
+    return "undecided" if low < 0 < high else verdict(np.array(differences) - 1e-9, sign)
 
 
 def by_the_mean(differences, sign):
@@ -75,6 +80,7 @@ def test_right_answers_pass(check, answer, capsys):
     ("check", "answer", "words"),
     [
         (checks.lab11_verdict, by_the_mean, "not at the mean"),
+        (checks.lab11_verdict, decided_where_it_touches_zero, "an end at 0 counts"),
         (checks.lab11_verdict, blind_to_the_sign, "below 0"),
         (checks.lab11_verdict, never_decided, r"one side of 0\.$"),
         (checks.lab11_verdict, with_the_normal_interval, "Student's t: with 3 seeds 1.96 is too"),

@@ -502,6 +502,13 @@ def test_a_postscript_program_that_is_called_a_picture_is_not_run(tmp_path, monk
     assert not ran.exists()
 
 
+@pytest.mark.parametrize("kind", ["WEBP", "GIF", "BMP"])
+def test_a_picture_that_is_called_jpg_and_is_of_another_kind_is_read(tmp_path, kind):
+    Image.fromarray(np.full((8, 8), 100, np.uint8)).save(tmp_path / "x.jpg", format=kind)
+    [image] = files.decode([tmp_path / "x.jpg"])
+    assert image.shape[:2] == (8, 8)
+
+
 def test_images_are_cropped_around_their_centre_and_resized(tmp_path):
     image = np.zeros((20, 60), np.uint8)
     image[:, 20:40] = 200  # the centre square

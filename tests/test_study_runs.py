@@ -149,6 +149,9 @@ def test_configurations_may_hold_lists(tmp_path):
     for run in tiny.recorded():
         losses[len(run["config"]["channels"])].append(run["epochs"][-1]["train_loss"])
     assert difference.mean == pytest.approx(np.mean(losses[1]) - np.mean(losses[2]))
+    nothing = study.tables.where(tiny.frame(), {"seed": 9, "channels": [4]})
+    assert nothing.empty
+    assert "channels" in nothing
     assert difference.n == 2
 
 
@@ -292,7 +295,9 @@ def test_an_unknown_model_is_answered_with_the_list():
         study.by_name({"model": "Transformer"})
     with pytest.raises(ValueError, match='no None for the key "model"'):
         study.by_name({"lr": 0.1})
-    with pytest.raises(ValueError, match=r"'learning_rate' is no option of MLP\(.*nor of Recipe"):
+    with pytest.raises(
+        ValueError, match=r"'learning_rate' is no option of MLP, which has in_.*, p, nor"
+    ):
         study.by_name({"model": "MLP", "learning_rate": 0.1})
 
 

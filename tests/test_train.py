@@ -22,7 +22,7 @@ from torch import nn
 
 import labkit
 from labkit import train
-from labkit.train import Diverged, Inputs, batches
+from labkit.train import Diverged, Inputs, batches, checkpoint
 
 
 def numbers(history):
@@ -382,6 +382,35 @@ def test_a_checkpoint_of_a_loss_with_other_settings_is_refused(stripes, make_mod
         assert len(again.rows) == 1
 
 
+class Counting(nn.Module):
+    """A loss with another inside that counts its calls: no setting changes while it trains."""
+
+    def __init__(self, smoothing):
+        super().__init__()
+        self.calls, self.inner = 0, nn.CrossEntropyLoss(label_smoothing=smoothing)
+
+    def forward(self, logits, labels):
+        self.calls += 1
+        return self.inner(logits, labels)
+
+
+def test_a_loss_is_told_by_its_settings_and_not_by_what_changes(stripes, make_model, tmp_path):
+    options = {"checkpoint": tmp_path / "run.pt", "progress": False}
+    loss, recipe = Counting(0.9), labkit.Recipe(epochs=1)
+    labkit.fit(make_model(), stripes, recipe, loss=loss, **options)
+    labkit.fit(make_model(), stripes, recipe, loss=loss.eval(), **options)
+    with pytest.raises(ValueError, match="its loss differs"):
+        labkit.fit(make_model(), stripes, recipe, loss=Counting(0.0), **options)
+    # No address of a function, which another process has elsewhere, and no rounded number.
+    close = [torch.linspace(1, end, 10) for end in (1.00001, 1.00004)]
+    first, second = (
+        checkpoint._identity_of(partial(F.cross_entropy, weight=weight, base=F.nll_loss))
+        for weight in close
+    )
+    assert "0x" not in str(first)
+    assert first != second
+
+
 def test_a_number_of_numpy_in_an_augmentation_does_not_spoil_the_checkpoint(
     stripes, make_model, tmp_path
 ):
@@ -559,7 +588,7 @@ def test_what_is_not_data_is_named(stripes, make_model):
 
 def test_what_is_no_model_or_no_recipe_is_named(stripes, make_model):
     kind, recipe = labkit.models.SoftmaxRegression, labkit.Recipe()
-    way_out = "the class SoftmaxRegression for a model: make one of it, SoftmaxRegression()"
+    way_out = "the class SoftmaxRegression for a model: make one of it, SoftmaxRegression(...)"
     for call in (
         lambda: labkit.fit(kind, stripes, recipe),
         lambda: labkit.lr_range(kind, stripes, recipe),
@@ -567,12 +596,16 @@ def test_what_is_no_model_or_no_recipe_is_named(stripes, make_model):
     ):
         with pytest.raises(ValueError, match=re.escape(way_out)):
             call()
+    with pytest.raises(ValueError, match="predict got the class SoftmaxRegression"):
+        labkit.predict(kind, stripes.test.images, stripes)
     with pytest.raises(ValueError, match="fit got a str for a model: give a torch.nn.Module"):
         labkit.fit("SimpleCNN", stripes, recipe)
     with pytest.raises(ValueError, match=r"fit got a dict for a recipe: give labkit\.Recipe"):
         labkit.fit(make_model(), stripes, {"epochs": 2})
     with pytest.raises(ValueError, match=r"evaluate\(batch_size=0\)"):
         labkit.evaluate(make_model(), stripes.test, batch_size=0)
+    ten = labkit.evaluate(make_model(), stripes.test, batch_size=np.int64(10))
+    assert len(ten.logits) == len(stripes.test)
 
 
 def test_a_device_that_is_not_here_is_named(stripes, make_model):

@@ -1,5 +1,6 @@
 """The sliders of labs 03 and 04: what they draw is what was measured."""
 
+import numpy as np
 import pytest
 import torch
 from conftest import make_splits
@@ -68,6 +69,25 @@ def test_only_the_right_dropout_keeps_the_mean_and_larger_batches_jump_less():
     assert float(torch_std) == pytest.approx(1 / 32**0.5, abs=0.02)  # sqrt(p / (1 - p) / n)
     assert float(mean_std) == pytest.approx(1 / 32**0.5, abs=0.02)
     assert float(legend(0.5, 512)[0][1]) < float(torch_std) / 3
+
+
+@pytest.mark.parametrize(("p", "batch_size"), [(0.5, 32), (0.25, 8), (0.9, 512), (0.6, 64)])
+def test_each_bar_of_the_noise_holds_as_many_possible_means_as_the_next(p, batch_size):
+    left, _ = widgets.draw_batch_noise(p, batch_size).axes
+    for patch, scale in zip(left.patches, (1 / (1 - p), 1, 1 - p), strict=True):
+        possible = np.arange(batch_size + 1) * scale / batch_size
+        counts, _ = np.histogram(possible, patch.get_data().edges)
+        inside = counts[counts > 0][1:-1]
+        assert len(set(inside)) <= 1, counts
+
+
+def test_a_possible_mean_stands_in_the_middle_of_its_bar_and_what_is_left_out_is_told():
+    left, _ = widgets.draw_batch_noise(0.9, 2).axes
+    bars = left.patches[0].get_data()
+    middles = (bars.edges[:-1] + bars.edges[1:])[bars.values > 0] / 2
+    assert middles.tolist() == pytest.approx([0.0])  # 5 and 10 lie outside
+    assert "19% outside" in left.get_legend().get_texts()[0].get_text()
+    assert "outside" not in left.get_legend().get_texts()[1].get_text()
 
 
 def test_both_sliders_of_the_noise_move_the_picture():

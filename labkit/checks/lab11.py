@@ -7,6 +7,7 @@ from collections.abc import Callable, Sequence
 import numpy as np
 
 from labkit.study import interval
+from labkit.study.intervals import side
 
 
 def lab11_verdict(verdict: Callable[[Sequence[float], int], str]) -> None:
@@ -14,10 +15,12 @@ def lab11_verdict(verdict: Callable[[Sequence[float], int], str]) -> None:
     interval of the mean of the differences. Compared with `study.interval` on random ones."""
     rng = np.random.default_rng(11)
     seen = set()
-    for mean, n, sign in itertools.product((-0.05, 0.0, 0.05), (3, 5, 12), (1, -1)):
-        differences = rng.normal(mean, 0.02, n)
+    series = [rng.normal(mean, 0.02, n) for mean in (-0.05, 0.0, 0.05) for n in (3, 5, 12)]
+    series.append(np.zeros(3))  # an interval that only touches 0 holds it, too
+    for differences, sign in itertools.product(series, (1, -1)):
         _, low, high = interval(differences)
-        right = "undecided" if low <= 0 <= high else "holds" if low * sign > 0 else "does not hold"
+        n, there = len(differences), side(low, high)
+        right = "undecided" if there == 0 else "holds" if there == sign else "does not hold"
         answer = verdict(differences.tolist(), sign)
         where = f"verdict({np.round(differences, 3).tolist()}, sign={sign})"
         known = isinstance(answer, str) and answer in ("holds", "does not hold", "undecided")
@@ -28,8 +31,8 @@ def lab11_verdict(verdict: Callable[[Sequence[float], int], str]) -> None:
                 hint = "sign=-1 claims a negative effect: the interval must lie below 0."
             elif right == "undecided":
                 hint = (
-                    "it holds 0. Look at the whole interval and not at the mean, and take "
-                    f"Student's t: with {n} seeds 1.96 is too narrow."
+                    "it holds 0 (an end at 0 counts). Look at the whole interval and not at the "
+                    f"mean, and take Student's t: with {n} seeds 1.96 is too narrow."
                 )
             else:
                 hint = "all of it is on one side of 0."

@@ -14,6 +14,8 @@ import numpy as np
 from PIL import Image, ImageOps
 
 SUFFIXES = {".png", ".jpg", ".jpeg"}
+# What such a file may really hold. Pillow knows more, EPS among them: a program for Ghostscript.
+FORMATS = ("PNG", "JPEG", "WEBP", "GIF", "BMP")
 KEYS = ("x_train", "y_train", "x_test", "y_test")
 
 
@@ -295,7 +297,7 @@ def decode(
     def one(path: Path) -> np.ndarray | ValueError:
         # A damaged file can raise almost anything below; each means that it cannot be read.
         try:
-            with Image.open(path, formats=("PNG", "JPEG")) as image:
+            with Image.open(path, formats=FORMATS) as image:
                 if image.mode.startswith(("I", "F")):
                     return ValueError(f"{path} has more than 8 bits a pixel; save it with 8.")
                 image = ImageOps.exif_transpose(image)

@@ -34,7 +34,7 @@ def grid(**choices) -> tuple[dict, ...]:
 
 def by_name(config: Mapping) -> nn.Module:
     """The class of `labkit.models` that `config["model"]` names; what is not a recipe's goes to
-    its constructor. Raises ValueError for another name."""
+    its constructor. Raises ValueError for another name, or an option that neither has."""
     name = config.get("model")
     kind = getattr(models, str(name), None)
     if not (isinstance(kind, type) and issubclass(kind, nn.Module)):
@@ -44,11 +44,11 @@ def by_name(config: Mapping) -> nn.Module:
         )
     others = {"model", "dataset", *_LOAD_OPTIONS, *_RECIPE_FIELDS}
     own = {key: value for key, value in config.items() if key not in others}
-    lacking = own.keys() - inspect.signature(kind).parameters.keys()
-    if lacking:
-        raise ValueError(
-            f"{lacking.pop()!r} is no option of {name}{inspect.signature(kind)}, nor of Recipe"
-        )
+    options = inspect.signature(kind).parameters
+    for key in own:
+        if key not in options:
+            has = ", ".join(options)
+            raise ValueError(f"{key!r} is no option of {name}, which has {has}, nor of Recipe")
     return kind(**own)
 
 
@@ -71,8 +71,8 @@ class Study:
         Study("widths", "Is wider better?", "mnist", grid(model="MLP", hidden=[64, 256]),
               Recipe(epochs=5), seeds=range(3)).run(workers=2)
 
-    Raises ValueError where there is no run, where two have one name, or for a value that JSON
-    cannot hold.
+    Raises ValueError where there is no run, where two have one name, for a seed in `configs`, or
+    for a value that JSON cannot hold.
     """
 
     name: str

@@ -19,6 +19,7 @@ import torch
 from joblib.externals.loky.process_executor import TerminatedWorkerError
 from tqdm import tqdm
 
+from labkit.settings import is_whole
 from labkit.study.definition import Study, train_one
 
 # glibc hands large blocks back to the system and page-faults them in anew at every step; a worker
@@ -49,7 +50,7 @@ def run(
     for Dask workers of several threads; RuntimeError where a worker was killed (on a cluster: again
     and again). What is finished then is recorded, and the next call does the rest.
     """
-    if isinstance(workers, bool) or not isinstance(workers, int) or workers < 1:
+    if not is_whole(workers) or workers < 1:
         raise ValueError(f"workers={workers!r}: give a whole number of processes, 1 or more")
     study.check_data()
     missing, total = study.missing(), len(study.runs())
@@ -85,10 +86,8 @@ def run(
 
 def save(record: dict, path: Path) -> None:
     """Write beside the place, to the disk itself, then rename."""
-    partial, text = (
-        path.with_name(f"{path.name}.{os.getpid()}.partial"),
-        json.dumps(record, indent=1),
-    )
+    text = json.dumps(record, indent=1)  # before a file is opened: a failure leaves nothing
+    partial = path.with_name(f"{path.name}.{os.getpid()}.partial")
     with partial.open("w") as file:
         file.write(text + "\n")
         file.flush()

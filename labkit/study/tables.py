@@ -75,7 +75,7 @@ def where(frame: pd.DataFrame, chosen: Mapping) -> pd.DataFrame:
         if key not in frame:
             return frame.iloc[:0]
         if isinstance(value, list | tuple):  # a list in the table, as JSON has it
-            frame = frame[[there == list(value) for there in frame[key]]]
+            frame = frame.loc[[there == list(value) for there in frame[key]]]
         else:
             frame = frame[frame[key] == value]
     return frame

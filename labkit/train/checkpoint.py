@@ -40,7 +40,7 @@ class Run:
         # The fingerprint is the same for every seed and val_fraction; these numbers are not.
         val = 0 if data.val is None else len(data.val)
         self.split = [len(data.train), val, *data.mean, *data.std]
-        self.loss = _loss_name(loss)
+        self.loss = _identity_of(loss)
         if path is not None and path.exists():
             self._resume()
 
@@ -125,15 +125,28 @@ class Run:
         self.history.stopped = saved["stopped"]
 
 
-def _loss_name(loss) -> str:
-    """Its name and settings; of a function of one's own the name is all that can be seen."""
+def _identity_of(loss):
+    """What can be told apart of a loss, in plain values: its name and settings. Of a function of
+    one's own that is the name alone."""
     if isinstance(loss, nn.Module):
-        settings = {k: v for k, v in vars(loss).items() if isinstance(v, str | int | float)}
-        settings |= {name: buffer.tolist() for name, buffer in loss.named_buffers()}
-        return f"{type(loss).__name__} {sorted(settings.items())}"
+        parts = [(type(m).__name__, _settings(m)) for m in loss.modules()]
+        return [*parts, {name: buffer.tolist() for name, buffer in loss.named_buffers()}]
     if isinstance(loss, partial):
-        return f"{_loss_name(loss.func)} {loss.args} {sorted(loss.keywords.items())}"
+        inside = (*loss.args, *sorted(loss.keywords.items()))
+        return [_identity_of(loss.func), [_identity_of(value) for value in inside]]
+    if isinstance(loss, list | tuple):
+        return [_identity_of(value) for value in loss]
+    if isinstance(loss, torch.Tensor):
+        return loss.tolist()
+    if isinstance(loss, str | int | float):
+        return loss
     return getattr(loss, "__qualname__", type(loss).__name__)
+
+
+def _settings(module: nn.Module) -> dict:
+    """What torch calls a module's constants: label_smoothing, reduction, ..."""
+    values = {name: getattr(module, name, None) for name in getattr(module, "__constants__", ())}
+    return {name: v for name, v in values.items() if isinstance(v, str | int | float)}
 
 
 def _plain(value):

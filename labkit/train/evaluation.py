@@ -84,12 +84,14 @@ def evaluate(
     on the model as `labkit_recipe`); `recipe` overrides that. `loss` takes (logits N x C,
     labels N) and defaults to cross-entropy. The model's modes are left as they were.
     `batch_size` changes the speed alone; `device` defaults to where the model is. Raises
-    ValueError for an empty split or a model with the wrong number of outputs.
+    ValueError for what is no model, an empty split, a batch size below 1, or a model with the
+    wrong number of outputs.
     """
     check_model("evaluate", model)
     check_split(split)
-    if batch_size is not None and not (is_whole(batch_size) and batch_size > 0):
+    if batch_size is not None and (not is_whole(batch_size) or batch_size < 1):
         raise ValueError(f"evaluate(batch_size={batch_size!r}): give a whole number, 1 or more")
+    batch_size = batch_size and int(batch_size)
     recipe = recipe or getattr(model, "labkit_recipe", None) or Recipe()
     where = devices.device(device) if device else _where(model)
     model.to(where)
@@ -106,11 +108,12 @@ def predict(model: nn.Module, images: Tensor, data: Splits) -> Tensor:
     images: uint8 N x C x H x W, as `labkit.data.read_csv` reads a competition's test file.
     data: what the model was trained on; its statistics normalise these images too.
 
-    Raises ValueError for images of another type or size.
+    Raises ValueError for what is no model or no data, and for images of another type or size.
 
         images, _ = labkit.data.read_csv("test.csv")
         labels = labkit.predict(model, images, data)
     """
+    check_model("predict", model)
     if not isinstance(data, Splits):
         raise ValueError(
             f"predict got a {type(data).__name__} for data: give what the model was trained on, as "

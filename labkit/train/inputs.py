@@ -81,12 +81,14 @@ def check_arguments(function: str, model, data, recipe) -> None:
 
 def check_model(function: str, model) -> None:
     """Raises ValueError for what is no model, such as its class."""
-    if not isinstance(model, nn.Module):
-        made = isinstance(model, type) and issubclass(model, nn.Module)
-        got, way_out = f"a {type(model).__name__}", "give a torch.nn.Module"
-        if made:
-            got, way_out = f"the class {model.__name__}", f"make one of it, {model.__name__}()"
-        raise ValueError(f"{function} got {got} for a model: {way_out}")
+    if isinstance(model, nn.Module):
+        return
+    if isinstance(model, type) and issubclass(model, nn.Module):
+        raise ValueError(
+            f"{function} got the class {model.__name__} for a model: make one of it, "
+            f"{model.__name__}(...)"
+        )
+    raise ValueError(f"{function} got a {type(model).__name__} for a model: give a torch.nn.Module")
 
 
 def check_split(split: Split | None) -> None:

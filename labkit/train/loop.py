@@ -52,7 +52,7 @@ def fit(
     is afterwards as it was. Build the model after `torch.manual_seed` to fix its weights.
 
     Raises `Diverged` (a ValueError that carries the history) when a loss becomes NaN or
-    infinite, and ValueError for data or a checkpoint that do not fit.
+    infinite, and ValueError for a model, data, a recipe or a checkpoint that do not fit.
     """
     check_arguments("fit", model, data, recipe)
     _check_needs_validation(data, recipe)

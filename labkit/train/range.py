@@ -9,6 +9,7 @@ import torch.nn.functional as F
 from torch import nn
 
 from labkit.data import Splits
+from labkit.settings import is_whole
 from labkit.train import devices
 from labkit.train.evaluation import check_logits
 from labkit.train.inputs import Inputs, check_arguments, endless_batches
@@ -38,7 +39,8 @@ def lr_range(
     smoothed (a running mean of the losses, each new one weighs a tenth). It ends early once
     smoothed is 4 times its smallest value, or a loss is not finite; that row is left out.
 
-    Raises ValueError unless 0 < low < high and steps is 2 or more.
+    Raises ValueError unless 0 < low < high and steps is 2 or more, and for a model, data or a
+    recipe that do not fit.
 
         table = labkit.lr_range(model, data, recipe)
         table.plot(x="lr", y="smoothed", logx=True)
@@ -47,7 +49,7 @@ def lr_range(
     the rise is linear.
     """
     check_arguments("lr_range", model, data, recipe)
-    if not 0 < low < high < math.inf or not isinstance(steps, int) or steps < 2:
+    if not 0 < low < high < math.inf or not is_whole(steps) or steps < 2:
         raise ValueError(
             f"lr_range(low={low}, high={high}, steps={steps}): give 0 < low < high and 2 whole "
             "steps or more"

@@ -63,7 +63,7 @@ def draw_batch_noise(p: float, batch_size: int) -> Figure:
     right.axvline(0, color="0.3", linewidth=1)
     right.set_title("BatchNorm: the mean that it subtracts", fontsize=10)
     for ax in (left, right):
-        ax.set(xlim=_RANGE, xlabel="mean of a batch", ylabel="batches")
+        ax.set(xlim=_RANGE, xlabel="mean of a batch", ylabel="batches a bar")
         ax.set_ylim(0, 1.5 * ax.get_ylim()[1])  # room for the legend
         ax.legend(frameon=False, fontsize=7, handlelength=1.2, loc="upper right")
         tidy(ax)

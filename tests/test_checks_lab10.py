@@ -31,10 +31,11 @@ def test_right_answers_pass(capsys):
 @pytest.mark.parametrize(
     ("answer", "message"),
     [
-        (lambda loss, c: None, "True or False"),
+        (lambda loss, c: None, "is the `return` missing"),
+        (lambda loss, c: "yes", "True or False"),
         (lambda loss, c: False, "allow 1e-4"),
         (lambda loss, c: True, "only a softmax does not notice"),
-        (lambda loss, c: loss in (F.cross_entropy,), "label smoothing"),
+        (lambda loss, c: loss in (F.cross_entropy,), "applies softmax itself, and you say no"),
     ],
 )
 def test_wrong_answers_about_losses_are_named(answer, message):
@@ -49,7 +50,7 @@ def test_wrong_answers_about_losses_are_named(answer, message):
         (lambda layer: 1 / ratio(layer), "other way round"),
         (lambda layer: layer.train()(torch.ones(100_000)).mean().item(), "another mode"),
         (lambda layer: layer(torch.ones(100_000)).mean().item(), "train mode"),
-        (lambda layer: 0.0, "many of them"),
+        (lambda layer: 0.0, "many ones"),
     ],
 )
 def test_wrong_ratios_are_named(answer, message):

@@ -4,12 +4,22 @@ import numpy as np
 from torch import Tensor
 
 
+def as_array(name: str, ours) -> np.ndarray:
+    """The student's array in float64; what is none gets a sentence."""
+    try:
+        return np.asarray(ours.detach() if isinstance(ours, Tensor) else ours, dtype=np.float64)
+    except (TypeError, ValueError):
+        raise AssertionError(
+            f"{name} must be one array of numbers, not a {type(ours).__name__}."
+        ) from None
+
+
 def agree(name: str, ours, theirs: Tensor, mistakes: dict[str, object]) -> None:
     """Raise unless the arrays agree to 1e-8 and 1e-5 of the value, np.allclose's rtol.
 
     `mistakes` gives what a known mistake would give.
     """
-    ours, theirs = np.asarray(ours, dtype=np.float64), theirs.detach().numpy()
+    ours, theirs = as_array(name, ours), theirs.detach().numpy()
     if ours.shape == theirs.shape and np.allclose(ours, theirs, atol=1e-8):
         return
     for sentence, wrong in mistakes.items():

@@ -6,7 +6,7 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 
-from labkit.checks.compare import agree
+from labkit.checks.compare import agree, as_array
 from labkit.numpy_net import Parameter
 
 
@@ -93,13 +93,20 @@ def lab01_cross_entropy(cross_entropy: Callable) -> None:
     for n, c, scale in ((5, 3, 1), (1, 10, 1), (64, 10, 3), (4, 5, 1e4)):
         logits, labels = scale * rng.standard_normal((n, c)), rng.integers(0, c, n)
         where = f"logits ({n}, {c}) of size {scale:g}"
-        with np.errstate(all="ignore"):
-            answer = cross_entropy(logits.copy(), labels)
-        two = isinstance(answer, tuple) and len(answer) == 2
+        try:
+            with np.errstate(all="ignore"):
+                answer = cross_entropy(logits.copy(), labels)
+        except ValueError as error:
+            raise AssertionError(
+                f"{where} stopped with '{error}': the maximum and the sum of each row need "
+                "keepdims=True, (N, 1), to meet (N, C)."
+            ) from None
+        two = isinstance(answer, tuple | list) and len(answer) == 2
         assert two, f"{where}: return two things, the loss and its gradient by the logits."
-        for name, part in zip(("the loss", "dlogits"), answer, strict=True):
+        names = ("the loss", "dlogits")
+        for name, part in zip(names, answer, strict=True):
             assert part is not None, f"{where}: {name} is None."
-        loss, dlogits = (np.asarray(part) for part in answer)
+        loss, dlogits = map(as_array, names, answer)
         assert loss.shape == (), (
             f"{where}: the loss has the shape {loss.shape}: take the mean over the images, one "
             "number."
@@ -146,33 +153,33 @@ def lab01_sgd(sgd: type) -> None:
     """Grade a class `SGD(parameters, lr, momentum)` with `step()`: six steps on random gradients,
     compared with torch.optim.SGD."""
     rng = np.random.default_rng(4)
-    for momentum in (0.0, 0.9):
+    for momentum, lr in ((0.0, 0.1), (0.9, 0.02)):
         start, grads = rng.standard_normal((3, 2)), rng.standard_normal((6, 3, 2))
         ours, theirs = Parameter(start.copy()), torch.tensor(start, requires_grad=True)
-        optimizer = sgd([ours], 0.1, momentum)
-        toptimizer = torch.optim.SGD([theirs], lr=0.1, momentum=momentum)
+        optimizer = sgd([ours], lr, momentum)
+        toptimizer = torch.optim.SGD([theirs], lr=lr, momentum=momentum)
         averaged, average = start.copy(), 0.0
         for i, grad in enumerate(grads, start=1):
             ours.grad, theirs.grad = grad.copy(), torch.tensor(grad)
             optimizer.step()
             toptimizer.step()
             average = momentum * average + (1 - momentum) * grad
-            averaged -= 0.1 * average
+            averaged -= lr * average
             agree(
-                f"momentum {momentum}, after step {i}: the parameter",
+                f"lr {lr}, momentum {momentum}, after step {i}: the parameter",
                 ours.data,
                 theirs,
                 {
                     "it hasn't moved: change parameter.data": start,
                     "the velocity isn't kept from step to step: store it in self.velocities": (
-                        start - 0.1 * grads[:i].sum(0)
+                        start - lr * grads[:i].sum(0)
                     ),
                     "it moves uphill: subtract the step": 2 * start - theirs.detach().numpy(),
                     "the gradient is added whole, not (1 - momentum) of it: v = momentum v + g": (
                         averaged
                     ),
                     "lr is missing: subtract lr times the velocity": start
-                    - 10 * (start - theirs.detach().numpy()),
+                    - (start - theirs.detach().numpy()) / lr,
                 },
             )
     print("OK  SGD: six steps are those of torch.optim.SGD, with and without momentum.")
@@ -183,9 +190,11 @@ def _call(method: Callable, array: np.ndarray, where: str) -> np.ndarray:
     try:
         result = method(array)
     except ValueError as error:
-        raise AssertionError(
-            f"{where} stopped with '{error}': write the shape beside each line, "
-            "one of them is transposed."
-        ) from None
+        way = "write the shape beside each line, one of them is transposed"
+        if "truth value" in str(error):
+            way = "max and if want one number; np.maximum and np.where look at each of an array"
+        if "does not have enough dimensions" in str(error):
+            way = "a Parameter is no array, its numbers are in .data: self.weight.data"
+        raise AssertionError(f"{where} stopped with '{error}': {way}.") from None
     assert result is not None, f"{where} gave nothing back: is the `return` missing?"
     return result

@@ -50,7 +50,15 @@ def lab02_gradient(gradient: Callable[[Tensor, Tensor], Tensor]) -> None:
     for n, num_classes in ((1, 2), (5, 3), (7, 10), (4, 100)):
         logits = 3 * torch.randn(n, num_classes, generator=generator, dtype=torch.float64)
         labels = torch.randint(num_classes, (n,), generator=generator)
-        answer = gradient(logits.clone(), labels)
+        try:
+            answer = gradient(logits.clone(), labels)
+        except NotImplementedError:  # a stub that nobody has touched speaks for itself
+            raise
+        except RuntimeError as error:
+            raise AssertionError(
+                f"Logits {n} x {num_classes}: stopped with '{error}'. One number an image needs "
+                "keepdim=True, N x 1, to meet N x C; and F.one_hot wants the number of classes."
+            ) from None
         got = tuple(answer.shape) if isinstance(answer, Tensor) else type(answer).__name__
         assert got == (n, num_classes), (
             f"For logits {n} x {num_classes} return a tensor of that shape, not {got}."
@@ -95,6 +103,10 @@ def _check_its_means(gradient) -> None:
             "The numbers are right, but under torch.no_grad() there are none: compute the formula "
             "itself, without autograd."
         ) from error
+    assert not largest.differentiates, (
+        "The numbers are right, but torch has differentiated: compute the formula itself, without "
+        "autograd, torch.func or enable_grad."
+    )
     assert largest.elements <= logits.numel(), (
         f"The numbers are right, but for logits 3 x 50 you made a tensor of {largest.elements} "
         "numbers, more than N x C = 150: no C x C matrix, neither diag p - p pᵀ (multiply it out) "
@@ -106,9 +118,12 @@ class _Largest(TorchFunctionMode):
     """Notes how many numbers the largest tensor has that is made meanwhile."""
 
     elements = 0
+    differentiates = False
 
     def __torch_function__(self, function, types, args=(), kwargs=None):
         made = function(*args, **(kwargs or {}))
+        if isinstance(made, Tensor) and made.requires_grad:
+            self.differentiates = True
         if isinstance(made, Tensor):
             self.elements = max(self.elements, made.numel())
         return made

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 
+import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import Tensor
@@ -71,7 +72,7 @@ def lab03_running_stats(update: Callable[..., tuple[Tensor, Tensor]]) -> None:
             given = batch.clone()
             pair = _call(update, where, mean.clone(), var.clone(), given, momentum)
             assert torch.equal(given, batch), f"{where}: x itself was changed; leave it as it is."
-            two = isinstance(pair, tuple) and len(pair) == 2
+            two = isinstance(pair, tuple | list) and len(pair) == 2
             assert two, f"{where}: return two things, the running mean and the running variance."
             F.batch_norm(batch, theirs_mean, theirs_var, training=True, momentum=momentum)
             of_batch = (theirs_mean - (1 - momentum) * mean) / momentum
@@ -114,7 +115,7 @@ def lab03_batch_norm_backward(backward: Callable[..., tuple[Tensor, Tensor, Tens
         x_hat = (x - mean) * inv_std
         where = f"dy {tuple(x.shape)}"
         answer = _call(backward, where, dy, x_hat, inv_std, weight)
-        three = isinstance(answer, tuple) and len(answer) == 3
+        three = isinstance(answer, tuple | list) and len(answer) == 3
         assert three, f"{where}: return three things, dx, dweight and dbias."
         scale = weight * inv_std
         through_mean = scale * (dy - dy.mean(0))
@@ -139,13 +140,14 @@ def lab03_batch_norm_backward(backward: Callable[..., tuple[Tensor, Tensor, Tens
 
 def lab03_dropout(dropout: Callable[[Tensor, float, bool], Tensor]) -> None:
     """Grade `dropout(x, p, training)`, inverted dropout of single values, on x of any shape."""
-    mask = _call(dropout, "p = 0.5", torch.ones(60, 40), 0.5, True) != 0
+    mask = _tensor(_call(dropout, "p = 0.5", torch.ones(60, 40), 0.5, True), (60, 40)) != 0
     mixed = mask.any() and not mask.all()
     shared = (mask == mask[0]).all() or (mask == mask[:, :1]).all()
     assert not (mixed and shared), (
         "All rows (or all columns) lost the same values: draw a mask of x's own shape."
     )
-    _dropout(dropout, "dropout", (200, 300))
+    for shape in ((60_000,), (200, 300), (40, 30, 5, 10)):
+        _dropout(dropout, "dropout", shape)
     print("OK  dropout: right share of zeros, right expectation, and evaluation changes nothing.")
 
 
@@ -173,12 +175,11 @@ def _dropout(dropout: Callable, name: str, shape: tuple[int, ...]) -> None:
     """What both dropouts have in common: share of zeros, scale, evaluation, p = 0 and p = 1."""
     x = torch.rand(shape, generator=torch.Generator().manual_seed(0)) + 0.5
     for p in (0.2, 0.5, 0.9):
-        where = f"{name}, p = {p}"
-        y = _call(dropout, f"{where}, evaluation", x.clone(), p, False)
+        where = f"{name} of {tuple(shape)}, p = {p}"
+        y = _tensor(_call(dropout, f"{where}, evaluation", x.clone(), p, False), shape)
         assert torch.equal(y, x), f"{where}: in evaluation (training=False) x passes unchanged."
         given = x.clone()
-        y = _call(dropout, where, given, p, True)
-        assert y.shape == x.shape, f"{where}: y has shape {tuple(y.shape)}, x {tuple(x.shape)}."
+        y = _tensor(_call(dropout, where, given, p, True), shape)
         assert torch.equal(given, x), f"{where}: x itself was changed; give back a new tensor."
         zeros = (y == 0).float().mean().item()
         tolerance = 0.05  # nearly eight standard errors of the 6,000 channels' share
@@ -189,7 +190,7 @@ def _dropout(dropout: Callable, name: str, shape: tuple[int, ...]) -> None:
         assert abs(zeros - p) < tolerance, (
             f"{where}: {zeros:.0%} of the values are zero, it should be {p:.0%}."
         )
-        again = _call(dropout, where, x.clone(), p, True)
+        again = _tensor(_call(dropout, where, x.clone(), p, True), shape)
         assert not torch.equal(again, y), f"{where}: two calls dropped the same: draw each anew."
         scales = (y / x)[y != 0]
         for scale, mistake in (
@@ -206,13 +207,20 @@ def _dropout(dropout: Callable, name: str, shape: tuple[int, ...]) -> None:
             f"{where}: the survivors are scaled by {scales.mean():.3f} on average, it should be "
             f"1 / (1 - p) = {1 / (1 - p):.3f} for each."
         )
-    y = _call(dropout, f"{name}, p = 0", x.clone(), 0.0, True)
+    y = _tensor(_call(dropout, f"{name}, p = 0", x.clone(), 0.0, True), shape)
     assert torch.equal(y, x), f"{name}, p = 0: nothing is dropped, so x passes unchanged."
-    y = _call(dropout, f"{name}, p = 1", x.clone(), 1.0, True)
+    y = _tensor(_call(dropout, f"{name}, p = 1", x.clone(), 1.0, True), shape)
     assert torch.equal(y, torch.zeros_like(x)), (
         f"{name}, p = 1: everything is dropped, so all must be 0. 0 / 0 gives nan: nothing is left "
         "to scale, so don't divide there."
     )
+
+
+def _tensor(y, shape: tuple[int, ...]) -> Tensor:
+    """What dropout gave, in float32, once it is a tensor or an array in the shape of x."""
+    got = tuple(y.shape) if isinstance(y, Tensor | np.ndarray) else type(y).__name__
+    assert got == tuple(shape), f"Return a tensor in the shape of x, {tuple(shape)}, not {got}."
+    return torch.as_tensor(y).float()
 
 
 def _batches(*shapes: tuple[int, ...]):
@@ -240,9 +248,17 @@ def _call(function: Callable, where: str, *arguments):
             f"{where}: a division by 0. At p = 1 nothing is left to scale: give back zeros."
         ) from None
     except (RuntimeError, IndexError) as error:
+        maps = any(isinstance(given, Tensor) and given.dim() == 4 for given in arguments)
+        way = (
+            "A value per channel needs the shape 1 x C x 1 x 1 before it meets N x C x H x W"
+            if maps
+            else "These are vectors, N x C: there is no dimension 2 or 3, and one value per "
+            "channel, over the batch, has the shape (C,)"
+        )
+        if "Boolean value" in str(error):
+            way = "`and` and `if` want one truth value: multiply by the mask, or take torch.where"
         raise AssertionError(
-            f"{where} stopped with '{error}': write the shape beside each line. A value per "
-            "channel needs the shape 1 x C x 1 x 1 before it meets N x C x H x W."
+            f"{where} stopped with '{error}': write the shape beside each line. {way}."
         ) from None
     assert result is not None, f"{where}: nothing came back, is the `return` missing?"
     return result

@@ -47,7 +47,10 @@ def lab04_conv_from_linear(
     `linear` gives for a flattened channels x height x width image. Random shapes."""
     generator = torch.Generator().manual_seed(4)
     for channels, height, width, out in ((3, 4, 4, 5), (2, 5, 3, 6), (1, 2, 7, 4)):
-        linear = nn.Linear(channels * height * width, out)
+        with torch.random.fork_rng(devices=[]):
+            linear = nn.Linear(channels * height * width, out)
+        for parameter in linear.parameters():  # its own numbers, or a fresh Conv2d draws the same
+            nn.init.uniform_(parameter, -1, 1, generator=generator)
         x = torch.randn(2, channels, height, width, generator=generator)
         where = f"Linear({linear.in_features}, {out}) on {channels} x {height} x {width}"
         conv = conv_from_linear(linear, channels, height, width)
@@ -68,6 +71,10 @@ def lab04_conv_from_linear(
         )
         same_bias = conv.bias is not None and torch.equal(conv.bias, linear.bias)
         assert same_bias, f"{where}: the bias is not linear.bias: copy it as well."
+        assert conv.stride == (1, 1), (
+            f"{where}: stride={conv.stride} makes no difference here, but on a larger map the "
+            "kernel would leap over places: leave stride at 1."
+        )
         y = conv(x)
         assert y.shape == (2, out, 1, 1), (
             f"{where}: the output has the shape {tuple(y.shape)}, but must be (2, {out}, 1, 1): "
@@ -89,11 +96,16 @@ def lab04_matrix_of_conv(matrix_of_conv: Callable[[Tensor, int, int], Tensor]) -
         where = f"3 x 3 kernel, {height} x {width} image"
         matrix = matrix_of_conv(kernel, height, width)
         assert isinstance(matrix, Tensor), f"{where}: return a tensor, got {matrix!r}."
+        assert matrix.dim() == 2, (
+            f"{where}: return a matrix, {(n, n)}, not {tuple(matrix.shape)}: flatten each result, "
+            ".flatten(1), into a column."
+        )
         units = torch.eye(n).view(n, 1, height, width)  # image i has one bright pixel, at place i
         right = F.conv2d(units, kernel[None, None], padding=1).flatten(1).T
         around = F.pad(units, (1, 1, 1, 1), mode="circular")
         mistakes = {
-            "this is the transposed: what image i becomes belongs in column i": right.T,
+            "this is the transposed: what image i becomes belongs in column i (or the kernel was "
+            "turned round, which F.conv2d does not do)": right.T,
             "what leaves the image on one side comes back on the other; pad with zeros": (
                 F.conv2d(around, kernel[None, None]).flatten(1).T
             ),

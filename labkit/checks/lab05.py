@@ -116,7 +116,7 @@ def _pair(ends) -> str:
 def lab05_stratified(stratified: Callable[[Tensor, torch.Generator], tuple]) -> None:
     """Grade `stratified(labels, generator)`: indices of training, validation and test images,
     3:1:1 in every class, drawn with the generator. Classes of different sizes."""
-    for sizes in ((50, 20, 5), (10, 10, 10, 10), (15, 60)):
+    for sizes in ((50, 20, 5), (10, 10, 10, 10), (15, 60), (5,) * 12):
         labels = torch.arange(len(sizes)).repeat_interleave(torch.tensor(sizes))
         labels = labels[torch.randperm(len(labels), generator=_generator(len(labels)))]
         parts = [_parts(stratified(labels, _generator(seed)), labels) for seed in (1, 1, 2)]
@@ -140,13 +140,19 @@ def _generator(seed: int) -> torch.Generator:
 
 def _parts(parts, labels: Tensor) -> list[Tensor]:
     """The three parts, once they are three tensors that hold each index once."""
-    three = isinstance(parts, tuple | list) and len(parts) == 3
-    three = three and all(isinstance(part, Tensor) and part.dim() == 1 for part in parts)
+    kinds = [type(part).__name__ for part in parts] if isinstance(parts, tuple | list) else parts
+    three = isinstance(kinds, list) and len(kinds) == 3 and not {*kinds} - {"Tensor", "ndarray"}
     assert three, (
-        f"stratified gave {parts!r}: return three tensors of indices, train, val and test."
+        f"stratified gave {kinds!r:.80}: return three tensors of indices, train, val and test."
+    )
+    parts = [torch.as_tensor(part) for part in parts]
+    shapes = [tuple(part.shape) for part in parts]
+    assert all(part.dim() == 1 for part in parts), (
+        f"The three parts have the shapes {shapes}: an index is one number. nonzero() gives n x 1, "
+        "so flatten it: .nonzero().flatten()."
     )
     together = torch.cat([part.long() for part in parts])
-    assert all(part.dtype == torch.long for part in parts), (
+    assert not any(part.dtype == torch.bool or part.is_floating_point() for part in parts), (
         "The parts must hold indices, whole numbers (torch.long), not a mask."
     )
     n = len(labels)
@@ -161,7 +167,7 @@ def _parts(parts, labels: Tensor) -> list[Tensor]:
         "shuffled list."
     )
     assert not len(never), f"{len(never)} of {n} images are in no part, such as image {never[0]}."
-    return list(parts)
+    return [part.long() for part in parts]
 
 
 def _check_shares(label: int, size: int, counts: list[int]) -> None:

@@ -96,7 +96,15 @@ def lab06_channel_statistics(
         images = (light + noise).to(torch.uint8)
         kept = images.clone()
         where = f"channel_statistics of uint8 images {' x '.join(map(str, shape))}"
-        answer = channel_statistics(images)
+        try:
+            answer = channel_statistics(images)
+        except RuntimeError as error:
+            if "dtype" not in str(error) and "can't be cast" not in str(error):
+                raise
+            raise AssertionError(
+                f"{where} stopped with '{error}': bytes (uint8) have no fractions. images / 255 "
+                "makes a new tensor of floats; take the mean and the std of that."
+            ) from None
         pair = isinstance(answer, tuple | list) and len(answer) == 2
         assert pair, f"{where} gave {answer!r}: return two tensors, (mean, std)."
         assert torch.equal(images, kept), f"{where}: the images were changed; leave them as is."
@@ -143,7 +151,7 @@ def lab06_early_stopping(early_stopping: Callable[[list[float], int], tuple[int,
     """Grade `early_stopping(val_acc, patience)`: (epochs trained, the epoch whose weights are
     kept), epochs counted from 1. Random runs, a tie, and runs that are never stopped."""
     rng = np.random.default_rng(6)
-    runs = [([0.1, 0.5, 0.3, 0.4, 0.3, 0.2, 0.6, 0.1], 2), ([0.2, 0.5, 0.5, 0.5, 0.6], 2)]
+    runs = [([0.1, 0.3, 0.5, 0.4, 0.45, 0.2, 0.6, 0.1], 2), ([0.2, 0.5, 0.5, 0.5, 0.6], 2)]
     runs += [([0.1, 0.2, 0.3], 2), ([0.3, 0.2, 0.1], 5), ([0.2, 0.4, 0.3, 0.5, 0.4, 0.3], 2)]
     runs += [(rng.integers(0, 20, n) / 20, n % 4 + 1) for n in range(8, 20)]
     for val_acc, patience in runs:
@@ -188,6 +196,14 @@ def _wrong_stops(val_acc, patience):
         (
             "an epoch as good as the best is no progress: ask for more, with >",
             _stop(val_acc, patience, lambda value, best: value >= best),
+        ),
+        (
+            "that follows the lowest value; accuracy is the better the higher",
+            _stop(val_acc, patience, lambda value, best: value < best),
+        ),
+        (
+            "that is one epoch too early: `patience` epochs come after the best one",
+            _stop(val_acc, patience - 1),
         ),
         (
             "that is one epoch too late: stop as soon as `patience` epochs have passed since the "

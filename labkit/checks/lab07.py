@@ -31,7 +31,8 @@ def lab07_basic_block(basic_block: Callable[[nn.Module, Tensor], Tensor]) -> Non
             right, mistakes = _block_outputs(block, x)
             try:
                 with torch.no_grad():
-                    y = basic_block(block, x.clone())
+                    given = x.clone()
+                    y = basic_block(block, given)
             except NotImplementedError:  # a stub that nobody has touched speaks for itself
                 raise
             except (RuntimeError, TypeError) as error:
@@ -40,6 +41,10 @@ def lab07_basic_block(basic_block: Callable[[nn.Module, Tensor], Tensor]) -> Non
                     "and the branch differ in shape; where it is None, add x."
                 ) from None
             assert isinstance(y, Tensor), f"{where}: return a tensor, got {y!r}."
+            assert torch.equal(given, x), (
+                f"{where}: x itself was changed (x += ...), and backward needs it as it was: write "
+                "out + x."
+            )
             agree(f"{where}: y", y, right, mistakes)
     print("OK  basic_block is the block of a ResNet, with and without downsample.")
 

@@ -94,7 +94,9 @@ def lab08_paired_differences(
         where = f"paired_differences(runs, {factor!r}, {same}, {metric!r})"
         kept = runs.copy()
         answer = paired_differences(runs, factor, list(same), metric)
-        pd.testing.assert_frame_equal(runs, kept, obj=f"{where}: the table you were given")
+        assert runs.equals(kept), (
+            f"{where}: the table you were given was changed; work on runs.copy(), without inplace."
+        )
         _grade_differences(where, answer, runs, factor, same, metric)
     print("OK  paired_differences finds every pair, in shuffled and in incomplete tables.")
 
@@ -108,8 +110,8 @@ def _random_runs(rng, factors, metric, whole: bool) -> pd.DataFrame:
     ]
     runs = pd.DataFrame(rows)
     # Seeds and settings differ by more than the factor does, so that wrong partners show.
-    level = 0.6 + 0.1 * (runs["seed"] == 43) + 0.05 * runs[factors[1]] + 0.02 * runs[factors[0]]
-    runs[metric] = level + rng.uniform(0, 0.01, len(runs))
+    level = 0.6 + 0.1 * (runs["seed"] == 43) + 0.05 * runs[factors[1]]
+    runs[metric] = level + rng.uniform(-0.03, 0.03, len(runs))
     keep = rng.permutation(len(runs))[: None if whole else -4]
     if not whole:  # one run has lost its partner for certain
         pair = (runs[factors[1:]].all(axis=1) & (runs["seed"] == 42)).to_numpy().nonzero()[0]
@@ -133,6 +135,10 @@ def _grade_differences(where, answer, runs, factor, same, metric) -> None:
     if len(answer) == len(right) and np.allclose(answer, right):
         return
     if len(answer) == len(right):
+        assert not np.allclose(answer, np.sort(np.abs(right))), (
+            f"{where}: every difference is positive here, but where {factor} does harm it is "
+            "negative: subtract without abs, max or min."
+        )
         assert not np.allclose(answer, -right[::-1]), (
             f"{where}: the sign is wrong; it is the run with {factor} on minus the one without."
         )
@@ -177,6 +183,14 @@ def _grade_pairs(where: str, answer, counts: np.ndarray) -> None:
         isinstance(item, list | tuple) and len(item) == 3 for item in answer
     )
     assert triples, f"{where} gave {answer!r:.80}: return a list of triples (i, j, share)."
+    try:
+        whole = all(float(place).is_integer() for i, j, _ in answer for place in (i, j))
+    except (TypeError, ValueError):
+        whole = False
+    assert whole, (
+        f"{where} gave {tuple(answer[0])!r:.80} first: a triple is (i, j, share), the numbers of "
+        "the two classes and then the share."
+    )
     pairs = [(int(i), int(j)) for i, j, _ in answer]
     assert not any(i == j for i, j in pairs), (
         f"{where}: {next(p for p in pairs if p[0] == p[1])} is the diagonal, the right answers."

@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Callable
+from numbers import Real
 
 import numpy as np
 import torch
@@ -161,11 +162,12 @@ def lab09_temperature(fit_temperature: Callable[[Tensor, Tensor], float]) -> Non
         kept = logits.clone()
         answer = fit_temperature(logits, labels)
         assert torch.equal(logits, kept), f"{where}: the logits were changed; leave them as is."
-        number = isinstance(answer, float | int | np.floating) or (
-            isinstance(answer, Tensor) and answer.numel() == 1
+        number = isinstance(answer, Real) or (
+            isinstance(answer, Tensor | np.ndarray) and len(answer.reshape(-1)) == 1
         )
         assert number, f"{where} gave {answer!r:.80}: return a number."
-        _grade_temperature(where, float(answer), logits, labels)
+        number = answer.item() if isinstance(answer, Tensor | np.ndarray) else answer
+        _grade_temperature(where, float(number), logits, labels)
     print("OK  fit_temperature finds the smallest cross-entropy, above and below T = 1.")
 
 
@@ -182,6 +184,11 @@ def _grade_temperature(where: str, answer: float, logits: Tensor, labels: Tensor
         f"{where} gave {answer:.3g}, one over the temperature: the logits are *divided* by T."
     )
     assert not close(calibration.temperature(logits.softmax(1), labels)), (
+        f"{where} gave {answer:.3g}: there are two softmaxes; cross_entropy takes logits / T."
+    )
+    candidates = np.geomspace(0.05, 20, 400)
+    twice = [F.cross_entropy((logits / t).softmax(1), labels).item() for t in candidates]
+    assert not close(candidates[np.argmin(twice)]), (
         f"{where} gave {answer:.3g}: there are two softmaxes; cross_entropy takes logits / T."
     )
     losses = [F.cross_entropy(logits / t, labels).item() for t in (answer, right)]

@@ -1,7 +1,9 @@
 """Graders of lab 10, the training clinic."""
 
 from collections.abc import Callable
+from numbers import Real
 
+import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
@@ -31,23 +33,34 @@ _LOSSES = (
 def lab10_wants_logits(wants_logits: Callable[[Callable, int], bool]) -> None:
     """Grade `wants_logits(loss, num_classes) -> bool`: True where `loss(outputs, labels)` applies
     softmax itself. Tried on five losses, with 2, 10 and 100 classes."""
+    answers = {}
     for num_classes in (2, 10, 100):
         for name, loss, right in _LOSSES:
-            answer = wants_logits(loss, num_classes)
-            assert isinstance(answer, bool), (
+            # Behind a lambda: it has to be measured, not recognised.
+            answer = wants_logits(lambda z, y, loss=loss: loss(z, y), num_classes)
+            one = isinstance(answer, bool | np.bool_) or (
+                isinstance(answer, Tensor) and answer.dtype == torch.bool and answer.dim() == 0
+            )
+            assert answer is not None, "Nothing came back, is the `return` missing?"
+            assert one, (
                 f"Return True or False, not {answer!r}: compare the two losses with abs(a - b) < "
                 "1e-4, and .item() makes a number of a tensor."
             )
-            where = f"{name}, {num_classes} classes"
-            assert answer or not right, (
-                f"{where}: it applies softmax itself, and you say no. Is rounding in the way? Two "
-                "losses are never exactly equal: allow 1e-4."
-            )
-            assert right or not answer, (
-                f"{where}: it does not apply softmax, and you say yes. Add the same number, 3 say, "
-                "to all outputs of an example: only a softmax does not notice. Multiplying, or "
-                "another number for each class, tells you something else."
-            )
+            answers[f"{name}, {num_classes} classes"] = bool(answer), right
+    assert any(answer == right for answer, right in answers.values()), (
+        "All answers are turned round: True is for a loss that applies softmax itself."
+    )
+    for where, (answer, right) in answers.items():
+        assert answer or not right, (
+            f"{where}: it applies softmax itself, and you say no. Add the same number to all "
+            "outputs of an example, and don't multiply: only then a softmax does not notice. Or is "
+            "rounding in the way? Two losses are never exactly equal: allow 1e-4."
+        )
+        assert right or not answer, (
+            f"{where}: it does not apply softmax, and you say yes. Add the same number, 3 say, "
+            "to all outputs of an example: only a softmax does not notice. Multiplying, or "
+            "another number for each class, tells you something else."
+        )
     print(f"OK  Right for {len(_LOSSES)} losses, with 2, 10 and 100 classes.")
 
 
@@ -66,9 +79,9 @@ def lab10_dropout_ratio(ratio: Callable[[nn.Module], float]) -> None:
                 layer.train(training)
                 torch.manual_seed(0)
                 answer = ratio(layer)
-                assert isinstance(answer, int | float), (
-                    f"Return a number, not a {type(answer).__name__}: .item() makes one."
-                )
+                assert answer is not None, "Nothing came back, is the `return` missing?"
+                one = isinstance(answer, Real) or (isinstance(answer, Tensor) and answer.dim() == 0)
+                assert one, f"Return a number, not a {type(answer).__name__}: .item() makes one."
                 _check_ratio(kind, p, float(answer), right)
                 assert layer.training is training, (
                     "The layer came in another mode than it left: remember layer.training, and "
@@ -89,8 +102,13 @@ def _check_ratio(kind: type[nn.Module], p: float, answer: float, right: float) -
         )
     if abs(answer - 1) < 0.04:
         raise AssertionError(f"{said}. Was the layer in train mode? Call layer.train() first.")
+    if abs(answer - (1 - p)) < 0.02:
+        raise AssertionError(
+            f"{said}. That is the share of survivors: take the mean of what the layer gives."
+        )
     raise AssertionError(
-        f"{said}. Take ones, and many of them (100,000), or chance moves the third digit."
+        f"{said}. It is the mean of layer(ones) in train mode, over that in eval mode; take many "
+        "ones (100,000), or chance moves the third digit."
     )
 
 

@@ -21,7 +21,7 @@ def lab11_verdict(verdict: Callable[[Sequence[float], int], str]) -> None:
         _, low, high = interval(differences)
         n, there = len(differences), side(low, high)
         right = "undecided" if there == 0 else "holds" if there == sign else "does not hold"
-        answer = verdict(differences.tolist(), sign)
+        answer = verdict(differences.copy(), sign)
         where = f"verdict({np.round(differences, 3).tolist()}, sign={sign})"
         known = isinstance(answer, str) and answer in ("holds", "does not hold", "undecided")
         assert known, f'{where} gave {answer!r}: say "holds", "does not hold" or "undecided".'
@@ -45,7 +45,8 @@ def lab11_verdict(verdict: Callable[[Sequence[float], int], str]) -> None:
 def lab11_seeds_needed(seeds_needed: Callable[[float, float], int]) -> None:
     """Grade `seeds_needed(effect, std)`: the smallest number of seeds, 2 or more, whose 95 %
     interval of a mean `effect` with standard deviation `std` does not hold 0."""
-    for effect, std in ((0.01, 0.01), (-0.01, 0.01), (0.02, 0.003), (0.003, 0.01), (-0.001, 0.004)):
+    effects = (0.01, -0.01, 0.02, 0.003, -0.001, 0.02)
+    for effect, std in zip(effects, (0.01, 0.01, 0.003, 0.01, 0.004, 0.001), strict=True):
         answer = seeds_needed(effect, std)
         right = _smallest(effect, std, student=True)
         where = f"seeds_needed({effect}, {std}) gave {answer!r}"
@@ -79,38 +80,85 @@ def lab11_holm(holm: Callable[[Sequence[float]], Sequence[bool]]) -> None:
     """Grade `holm(p_values)`: True for each hypothesis that Holm's method rejects at 5 %, in the
     order given. Compared with a straightforward one on random p values."""
     rng = np.random.default_rng(11)
-    for m in (4, 10, 25):
-        for _ in range(4):
-            p = np.where(rng.random(m) < 0.5, rng.random(m), rng.random(m) * 0.12 / m)
-            _grade_holm(holm, p)
-    _grade_holm(holm, np.array([0.02, 0.04, 0.011, 0.3]))
-    _grade_holm(holm, np.array([0.2, 0.0001, 0.012, 0.018]))
+    cases = [
+        np.where(rng.random(m) < 0.5, rng.random(m), rng.random(m) * 0.12 / m)
+        for m in (4, 10, 25)
+        for _ in range(4)
+    ]
+    cases += [np.array([0.02, 0.04, 0.011, 0.3]), np.array([0.2, 0.0001, 0.012, 0.018])]
+    answers, rights = [_truths(holm, p) for p in cases], [_holm(p) for p in cases]
+    wrong = [k for k in range(len(cases)) if (answers[k] != rights[k]).any()]
+    if wrong:
+        where = f"holm({np.round(cases[wrong[0]], 4).tolist()})"
+        for sentence, mistake in _HOLM_MISTAKES.items():
+            # One wrong answer may have several causes; a cause must explain them all.
+            explained = all(map(np.array_equal, answers, map(mistake, cases)))
+            assert not explained, f"{where} is wrong: {sentence}."
+        raise AssertionError(
+            f"{where} gave {answers[wrong[0]].tolist()}, but it is {rights[wrong[0]].tolist()}."
+        )
     print(
         "OK  holm compares the smallest p with 0.05 / m, the next with 0.05 / (m - 1), and stops."
     )
 
 
-def _grade_holm(holm, p: np.ndarray) -> None:
-    order, m = np.argsort(p), len(p)
-    passed = p[order] <= 0.05 / (m - np.arange(m))
-    first_failure = m if passed.all() else int(np.argmin(passed))
-    right = np.zeros(m, dtype=bool)
-    right[order[:first_failure]] = True
-    answer = np.asarray(holm(p.tolist()))
-    where = f"holm({np.round(p, 4).tolist()})"
-    assert answer.shape == right.shape, f"{where}: give {m} answers, one for each p value."
-    answer = answer.astype(bool)
-    if (answer == right).all():
-        return
-    without_stop = np.zeros(m, dtype=bool)
-    without_stop[order[passed]] = True
-    mistakes = {
-        "no correction: with many tests some p values are small by chance": p <= 0.05,
-        "every p was compared with 0.05 / m, that is Bonferroni; Holm's steps grow": p <= 0.05 / m,
-        "after the first p that is too large nothing more is rejected": without_stop,
-        "the answers must stand in the order of the p values that came in": right[order],
-    }
-    for sentence, wrong in mistakes.items():
-        if (answer == wrong).all():
-            raise AssertionError(f"{where} is wrong: {sentence}.")
-    raise AssertionError(f"{where} gave {answer.tolist()}, but it is {right.tolist()}.")
+def _truths(holm, p: np.ndarray) -> np.ndarray:
+    """The answers as an array of bool, once there is a True or False for each p value."""
+    given = holm(p.tolist())
+    answer, where = np.asarray(given), f"holm({np.round(p, 4).tolist()})"
+    assert answer.shape == p.shape, f"{where}: give {len(p)} answers, one for each p value."
+    truths = answer.dtype.kind in "biu" and set(answer.tolist()) <= {0, 1}
+    assert truths, (
+        f"{where} gave {given!r:.80}: say True or False for each p value, does it survive?"
+    )
+    return answer.astype(bool)
+
+
+def _passed(p: np.ndarray) -> np.ndarray:
+    """Of the sorted p values, which pass their own step."""
+    return np.sort(p) <= 0.05 / (len(p) - np.arange(len(p)))
+
+
+def _first(p: np.ndarray, n: int) -> np.ndarray:
+    """True for the n smallest."""
+    rejected = np.zeros(len(p), dtype=bool)
+    rejected[np.argsort(p)[:n]] = True
+    return rejected
+
+
+def _until(passed: np.ndarray) -> int:
+    return len(passed) if passed.all() else int(np.argmin(passed))
+
+
+def _from_above(passed: np.ndarray) -> int:
+    return int(passed.nonzero()[0].max(initial=-1)) + 1
+
+
+def _holm(p: np.ndarray) -> np.ndarray:
+    return _first(p, _until(_passed(p)))
+
+
+def _each(p: np.ndarray) -> np.ndarray:
+    rejected = np.zeros(len(p), dtype=bool)
+    rejected[np.argsort(p)] = _passed(p)
+    return rejected
+
+
+_HOLM_MISTAKES = {
+    "no correction: with many tests some p values are small by chance": lambda p: p <= 0.05,
+    "every p was compared with 0.05 / m, that is Bonferroni; Holm's steps grow": (
+        lambda p: p <= 0.05 / len(p)
+    ),
+    "after the first p that is too large nothing more is rejected": _each,
+    "the answers must stand in the order of the p values that came in": (
+        lambda p: np.sort(_holm(p))[::-1]
+    ),
+    "the answers are turned round: True is for those that survive": lambda p: ~_holm(p),
+    "that is Benjamini and Hochberg's method, 0.05 · k / m, which keeps the share of false "
+    "verdicts small and not the chance of one": (
+        lambda p: _first(p, _from_above(np.sort(p) <= 0.05 * np.arange(1, len(p) + 1) / len(p)))
+    ),
+    "that is Hochberg's method, which begins with the largest p; Holm begins with the smallest": (
+        lambda p: _first(p, _from_above(_passed(p)))
+    ),
+}

@@ -5,7 +5,7 @@
 PYTHON ?= python3
 BIN := .venv/bin
 LAB ?=
-NOTEBOOK = $(wildcard notebooks/$(LAB)*.ipynb)
+NOTEBOOK = $(wildcard notebooks/$(LAB)_*.ipynb)
 # d2l's own pins are years old; it runs on today's versions, so it comes without them.
 D2L := d2l==1.0.3
 PIP := $(BIN)/python -m pip --disable-pip-version-check install --quiet --root-user-action=ignore
@@ -82,7 +82,7 @@ outputs: .venv/dev
 	$(BIN)/jupyter nbconvert --to notebook --execute --inplace --ExecutePreprocessor.record_timing=False \
 	  --ExecutePreprocessor.store_widget_state=False $(NOTEBOOK)
 	$(BIN)/jupyter nbconvert --to notebook --inplace --CoalesceStreamsPreprocessor.enabled=True $(NOTEBOOK)
-	$(BIN)/nbstripout --keep-output --keep-count --extra-keys "metadata.widgets cell.metadata.execution" $(NOTEBOOK)
+	$(BIN)/nbstripout --keep-output --keep-count --extra-keys "metadata.widgets metadata.jupytext cell.metadata.execution cell.metadata.lines_to_next_cell" $(NOTEBOOK)
 	$(BIN)/labkit exercises write
 
 exercises: .venv/labs
@@ -93,7 +93,7 @@ lint: .venv/dev
 	$(BIN)/ruff format --check .
 	$(BIN)/labkit exercises check
 	$(BIN)/nbstripout --verify --keep-output --keep-count \
-	  --extra-keys "metadata.widgets cell.metadata.execution" notebooks/*.ipynb
+	  --extra-keys "metadata.widgets metadata.jupytext cell.metadata.execution cell.metadata.lines_to_next_cell" notebooks/*.ipynb
 
 format: .venv/dev
 	$(BIN)/ruff check --fix .

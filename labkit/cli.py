@@ -108,7 +108,10 @@ def show_study(name: _Name, seeds: _Seeds = None, only: _Only = None) -> None:
     chosen = _select(name, seeds, only)
     runs = _or_exit(chosen.recorded)
     if not runs:
-        typer.echo(f"{name}: no run recorded yet; labkit study run {name}")
+        filters = [f"--seeds {seeds}"] * bool(seeds) + [f"--only {pair}" for pair in only or []]
+        command = " ".join(("labkit study run", name, *filters))
+        what = "none of these runs is recorded yet" if filters else "no run recorded yet"
+        typer.echo(f"{name}: {what}; {command}")
         return
     by_label = {chosen.label(config, 0): [] for config in chosen.configs}
     for run in runs:

@@ -115,7 +115,8 @@ def _check_package(name: str) -> Check:
     try:
         found = metadata.version(name)
     except metadata.PackageNotFoundError:
-        return Check(name, False, "not installed", 'python -m pip install "labkit[labs]"')
+        way_out = f'python -m pip install "{name}>={_lower_bound(name)}"'
+        return Check(name, False, "not installed", way_out)
     wanted = _lower_bound(name)
     if _as_numbers(found) < _as_numbers(wanted):
         return Check(

@@ -99,5 +99,5 @@ def test_interval_refuses_a_confidence_in_percent():
 
 def test_without_scipy_the_way_to_it_is_named(monkeypatch):
     monkeypatch.setitem(sys.modules, "scipy", None)
-    with pytest.raises(ValueError, match=r"pip install 'labkit\[labs\]'"):
+    with pytest.raises(ValueError, match=r"python -m pip install scipy"):
         study.interval([1, 2, 3])

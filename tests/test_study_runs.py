@@ -253,7 +253,9 @@ def test_select_narrows_and_refuses_what_is_not_there(tmp_path):
     chosen = tiny.select({"hidden": "8"}, seeds=[7])
     assert chosen.runs() == [(tiny.configs[1], 7)]
     assert chosen.path(*chosen.runs()[0]) == tiny.path(tiny.configs[1], 7)
-    with pytest.raises(ValueError, match=r"no configuration with hidden=9; there is .*'4', '8'"):
+    with pytest.raises(ValueError, match="tiny has no setting 'colour'; it has model, in_features"):
+        tiny.select({"colour": "red"})
+    with pytest.raises(ValueError, match=r"no configuration with hidden=9; there is hidden: 4, 8"):
         tiny.select({"hidden": "9"})
 
 
@@ -357,6 +359,10 @@ def test_a_study_is_listed_run_and_shown_from_the_shell(shell):
     assert "1 seed\n" in shown
     assert "not recorded" in shown
     assert "1 of 4 runs recorded" in shown
+    chosen = "tiny", "--seeds", "1", "--only", "hidden=4"
+    assert f"none of these runs is recorded yet; labkit study run {' '.join(chosen)}" in (
+        shell("show", *chosen).output
+    )
     assert shell("run", "tiny", "--device", "cpu").exit_code == 0
     assert "2 seeds" in shell("show", "tiny").output
     assert "4 of 4" in shell("list").output
@@ -593,7 +599,7 @@ def test_a_worker_on_another_machine_makes_no_folder_for_checkpoints(tmp_path):
 
 def test_without_dask_the_way_to_it_is_named(tmp_path, monkeypatch):
     monkeypatch.setitem(sys.modules, "distributed", None)
-    with pytest.raises(ValueError, match=r"pip install 'labkit\[cluster\]'"):
+    with pytest.raises(ValueError, match=r"python -m pip install distributed"):
         make_study(tmp_path).run(dask="tcp://127.0.0.1:1")
 
 

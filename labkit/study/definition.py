@@ -231,9 +231,16 @@ class Study:
         those of `only`. Raises ValueError where none is left."""
         only = only or {}
         configs = [c for c in self.configs if all(str(c.get(k)) == str(v) for k, v in only.items())]
+        keys = dict.fromkeys(key for config in self.configs for key in config)
+        for key in only:
+            if key not in keys:
+                raise ValueError(f"{self.name} has no setting {key!r}; it has {', '.join(keys)}")
         if not configs:
             wanted = ", ".join(f"{key}={value}" for key, value in only.items())
-            there = {k: sorted({str(c.get(k)) for c in self.configs}) for k in only}
+            there = "; ".join(
+                f"{key}: {', '.join(sorted({str(c.get(key)) for c in self.configs}))}"
+                for key in only
+            )
             raise ValueError(f"{self.name} has no configuration with {wanted}; there is {there}")
         return replace(self, configs=configs, seeds=tuple(self.seeds if seeds is None else seeds))
 

@@ -19,7 +19,7 @@ def interval(values, confidence: float = 0.95) -> tuple[float, float, float]:
     try:
         from scipy import stats  # comes with the labs; training and recording do without it
     except ImportError:
-        raise ValueError("interval needs scipy: pip install 'labkit[labs]'") from None
+        raise ValueError("interval needs scipy: python -m pip install scipy") from None
 
     _check_confidence("interval", confidence)
     values = np.asarray(values, dtype=float).ravel()

@@ -123,7 +123,7 @@ def _on_cluster(dask: str):
     try:
         from distributed import Client, KilledWorker, as_completed
     except ImportError:
-        raise ValueError("dask= needs the cluster extra: pip install 'labkit[cluster]'") from None
+        raise ValueError("dask= needs Dask: python -m pip install distributed") from None
     with Client(dask) as client:
         if max(client.nthreads().values(), default=1) > 1:
             raise ValueError(

@@ -10,6 +10,9 @@ NOTEBOOK = $(wildcard notebooks/$(LAB)_*.ipynb)
 D2L := d2l==1.0.3
 PIP := $(BIN)/python -m pip --disable-pip-version-check install --quiet --root-user-action=ignore
 WORKERS ?= 2
+# What a notebook keeps, and what of its metadata it does not; .pre-commit-config.yaml has it, too.
+STRIP := --keep-output --keep-count \
+  --extra-keys "metadata.widgets metadata.jupytext cell.metadata.execution cell.metadata.lines_to_next_cell"
 ROOT := $(if $(filter 0,$(shell id -u)),--allow-root)
 
 .PHONY: help lab test test-unit test-labs test-browser run outputs exercises lint format data env clean
@@ -82,7 +85,7 @@ outputs: .venv/dev
 	$(BIN)/jupyter nbconvert --to notebook --execute --inplace --ExecutePreprocessor.record_timing=False \
 	  --ExecutePreprocessor.store_widget_state=False $(NOTEBOOK)
 	$(BIN)/jupyter nbconvert --to notebook --inplace --CoalesceStreamsPreprocessor.enabled=True $(NOTEBOOK)
-	$(BIN)/nbstripout --keep-output --keep-count --extra-keys "metadata.widgets metadata.jupytext cell.metadata.execution cell.metadata.lines_to_next_cell" $(NOTEBOOK)
+	$(BIN)/nbstripout $(STRIP) $(NOTEBOOK)
 	$(BIN)/labkit exercises write
 
 exercises: .venv/labs
@@ -92,8 +95,7 @@ lint: .venv/dev
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/labkit exercises check
-	$(BIN)/nbstripout --verify --keep-output --keep-count \
-	  --extra-keys "metadata.widgets metadata.jupytext cell.metadata.execution cell.metadata.lines_to_next_cell" notebooks/*.ipynb
+	$(BIN)/nbstripout --verify $(STRIP) notebooks/*.ipynb
 
 format: .venv/dev
 	$(BIN)/ruff check --fix .

@@ -112,12 +112,11 @@ def _check_python() -> Check:
 
 
 def _check_package(name: str) -> Check:
+    wanted = _lower_bound(name)
     try:
         found = metadata.version(name)
     except metadata.PackageNotFoundError:
-        way_out = f'python -m pip install "{name}>={_lower_bound(name)}"'
-        return Check(name, False, "not installed", way_out)
-    wanted = _lower_bound(name)
+        return Check(name, False, "not installed", f'python -m pip install "{name}>={wanted}"')
     if _as_numbers(found) < _as_numbers(wanted):
         return Check(
             name, False, f"{found} is too old", f'python -m pip install -U "{name}>={wanted}"'

@@ -3,6 +3,8 @@
 import numpy as np
 from torch import Tensor
 
+from labkit.settings import is_number
+
 
 def as_array(name: str, ours) -> np.ndarray:
     """The student's array in float64; what is none gets a sentence."""
@@ -12,6 +14,14 @@ def as_array(name: str, ours) -> np.ndarray:
         raise AssertionError(
             f"{name} must be one array of numbers, not a {type(ours).__name__}."
         ) from None
+
+
+def as_number(where: str, answer) -> float:
+    """The student's number, also one in a tensor or an array; what is none gets a sentence."""
+    one = isinstance(answer, Tensor | np.ndarray) and answer.reshape(-1).shape == (1,)
+    number = answer.item() if one else answer
+    assert is_number(number), f"{where} gave {answer!r:.80}: return a number."
+    return float(number)
 
 
 def agree(name: str, ours, theirs: Tensor, mistakes: dict[str, object]) -> None:

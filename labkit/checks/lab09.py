@@ -2,7 +2,6 @@
 
 import math
 from collections.abc import Callable
-from numbers import Real
 
 import numpy as np
 import torch
@@ -10,6 +9,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from labkit import calibration
+from labkit.checks.compare import as_number
 
 
 def lab09_one_cycle(one_cycle: Callable[[int, int, float], float]) -> None:
@@ -20,11 +20,8 @@ def lab09_one_cycle(one_cycle: Callable[[int, int, float], float]) -> None:
         total, max_lr = int(rng.integers(12, 90)), float(10 ** rng.uniform(-4, 0))
         answers = [one_cycle(step, total, max_lr) for step in range(total)]
         where = f"one_cycle(step, total={total}, max_lr={max_lr:.3g})"
-        for step, answer in enumerate(answers):
-            assert isinstance(answer, float | int | np.floating), (
-                f"{where} gave {answer!r} at step {step}: return a number."
-            )
-        answers, right = np.array(answers, dtype=float), _torchs_one_cycle(total, max_lr)
+        numbers = [as_number(f"{where} at step {step}", a) for step, a in enumerate(answers)]
+        answers, right = np.array(numbers), _torchs_one_cycle(total, max_lr)
         if np.allclose(answers, right, rtol=1e-5, atol=1e-6 * max_lr):
             continue
         for hint, wrong in _wrong_cycles(total, max_lr).items():
@@ -93,11 +90,7 @@ def lab09_calibration_error(
         probabilities, labels = _classifier(n, c, seed)
         where = f"calibration_error of {n} x {c} probabilities in {bins} bins"
         answer = calibration_error(probabilities.clone(), labels.clone(), bins)
-        number = isinstance(answer, float | int | np.floating) or (
-            isinstance(answer, Tensor) and answer.dim() == 0
-        )
-        assert number, f"{where} gave {answer!r:.80}: return a number."
-        answer = float(answer)
+        answer = as_number(where, answer)
         right = calibration.expected_calibration_error(probabilities, labels, bins)
         if math.isclose(answer, right, abs_tol=1e-4):
             continue
@@ -162,12 +155,7 @@ def lab09_temperature(fit_temperature: Callable[[Tensor, Tensor], float]) -> Non
         kept = logits.clone()
         answer = fit_temperature(logits, labels)
         assert torch.equal(logits, kept), f"{where}: the logits were changed; leave them as is."
-        number = isinstance(answer, Real) or (
-            isinstance(answer, Tensor | np.ndarray) and len(answer.reshape(-1)) == 1
-        )
-        assert number, f"{where} gave {answer!r:.80}: return a number."
-        number = answer.item() if isinstance(answer, Tensor | np.ndarray) else answer
-        _grade_temperature(where, float(number), logits, labels)
+        _grade_temperature(where, as_number(where, answer), logits, labels)
     print("OK  fit_temperature finds the smallest cross-entropy, above and below T = 1.")
 
 
@@ -183,12 +171,10 @@ def _grade_temperature(where: str, answer: float, logits: Tensor, labels: Tensor
     assert not close(1 / right), (
         f"{where} gave {answer:.3g}, one over the temperature: the logits are *divided* by T."
     )
-    assert not close(calibration.temperature(logits.softmax(1), labels)), (
-        f"{where} gave {answer:.3g}: there are two softmaxes; cross_entropy takes logits / T."
-    )
     candidates = np.geomspace(0.05, 20, 400)
     twice = [F.cross_entropy((logits / t).softmax(1), labels).item() for t in candidates]
-    assert not close(candidates[np.argmin(twice)]), (
+    twofold = (calibration.temperature(logits.softmax(1), labels), candidates[np.argmin(twice)])
+    assert not any(map(close, twofold)), (
         f"{where} gave {answer:.3g}: there are two softmaxes; cross_entropy takes logits / T."
     )
     losses = [F.cross_entropy(logits / t, labels).item() for t in (answer, right)]

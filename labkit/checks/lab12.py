@@ -7,6 +7,8 @@ import numpy as np
 import pandas as pd
 
 from labkit import speedrun, study
+from labkit.checks.compare import as_number
+from labkit.settings import is_number
 
 
 def lab12_seconds_to(
@@ -33,7 +35,7 @@ def lab12_seconds_to(
         assert answer is not None or not math.isnan(right), (
             f'{where} gave None, but the target was never reached: return float("nan").'
         )
-        assert _is_number(answer), f"{where} gave {answer!r}: return a number."
+        answer = as_number(where, answer)
         if math.isnan(right):
             assert math.isnan(answer), (
                 f"{where} gave {answer:.3f}, but the target was never reached: return nan."
@@ -45,10 +47,6 @@ def lab12_seconds_to(
             assert not math.isclose(answer, wrong, rel_tol=1e-6), f"{where} is wrong: {hint}."
         raise AssertionError(f"{where} gave {answer:.3f}, but it is {right:.3f}.")
     print("OK  seconds_to finds the first time, and says nan where there is none.")
-
-
-def _is_number(value) -> bool:
-    return isinstance(value, int | float | np.floating) and not isinstance(value, bool)
 
 
 def _wrong_seconds(seconds, accuracies, target) -> dict[str, float]:
@@ -80,7 +78,7 @@ def lab12_amdahl(speed_up: Callable[[float, float], float]) -> None:
     for share, factor in [*cases, (0.2, math.inf), (1.0, 7.0), (0.0, 7.0)]:
         where = f"speed_up(share={share:.3g}, factor={factor:.3g})"
         answer = speed_up(share, factor)
-        assert _is_number(answer), f"{where} gave {answer!r}: return a number."
+        answer = as_number(where, answer)
         right = 1 / (1 - share + share / factor)
         if math.isclose(answer, right, rel_tol=1e-6):
             continue
@@ -127,7 +125,7 @@ def lab12_paired_factor(
 
 def _are_three_numbers(answer) -> bool:
     some = isinstance(answer, tuple | list | np.ndarray) and len(answer) == 3
-    return some and all(map(_is_number, answer))
+    return some and all(map(is_number, answer))
 
 
 def _three(values) -> str:

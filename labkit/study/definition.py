@@ -217,10 +217,13 @@ class Study:
                 parts.append(key + "x".join(map(str, value)))
         return re.sub(r"[^\w.+-]", "-", "_".join((*parts, f"seed{seed}")))
 
+    def keys(self) -> list[str]:
+        """What the configurations set, in their order."""
+        return list(dict.fromkeys(key for config in self.configs for key in config))
+
     def _varying(self) -> list[str]:
         """The configurations' keys, in their order, that do not have one value in all of them."""
-        keys = dict.fromkeys(key for config in self.configs for key in config)
-        return [key for key in keys if len({str(c.get(key)) for c in self.configs}) > 1]
+        return [key for key in self.keys() if len({str(c.get(key)) for c in self.configs}) > 1]
 
     def path(self, config: Mapping, seed: int) -> Path:
         """The file of a run."""
@@ -230,11 +233,12 @@ class Study:
         """The same study with the seeds given and the configurations whose values, as text, are
         those of `only`. Raises ValueError where none is left."""
         only = only or {}
-        configs = [c for c in self.configs if all(str(c.get(k)) == str(v) for k, v in only.items())]
-        keys = dict.fromkeys(key for config in self.configs for key in config)
         for key in only:
-            if key not in keys:
-                raise ValueError(f"{self.name} has no setting {key!r}; it has {', '.join(keys)}")
+            if key not in self.keys():
+                raise ValueError(
+                    f"{self.name} has no setting {key!r}; it has {', '.join(self.keys())}"
+                )
+        configs = [c for c in self.configs if all(str(c.get(k)) == str(v) for k, v in only.items())]
         if not configs:
             wanted = ", ".join(f"{key}={value}" for key, value in only.items())
             there = "; ".join(

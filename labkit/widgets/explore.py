@@ -229,8 +229,9 @@ def explore(
     keys = list(keys)
     lacking = [key for key in keys if any(key not in config for config in study.configs)]
     if lacking:
-        known = ", ".join(dict.fromkeys(key for config in study.configs for key in config))
-        raise ValueError(f"{study.name} has no {lacking[0]!r} everywhere; its keys are {known}")
+        raise ValueError(
+            f"{study.name} has no {lacking[0]!r} everywhere; its keys are {', '.join(study.keys())}"
+        )
     if any(isinstance(config[key], list | tuple) for config in study.configs for key in keys):
         raise ValueError(
             f"{study.name} has lists on an axis, which no slider can show: leave it out"

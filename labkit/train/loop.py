@@ -14,7 +14,6 @@ from pathlib import Path
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
-from torch.optim import lr_scheduler
 from tqdm import tqdm
 
 from labkit.data import Split, Splits
@@ -23,7 +22,7 @@ from labkit.train.checkpoint import Run
 from labkit.train.evaluation import check_logits, logits_of
 from labkit.train.history import Diverged, History
 from labkit.train.inputs import batches, check_arguments, check_split
-from labkit.train.recipe import Plateau, Recipe
+from labkit.train.recipe import Constant, Plateau, Recipe
 
 
 def fit(
@@ -83,7 +82,7 @@ def fit(
                             history,
                         )
                     row["val_acc"] = (logits.argmax(1) == val.labels).sum().item() / len(val)
-                if isinstance(run.scheduler, lr_scheduler.ReduceLROnPlateau):
+                if isinstance(recipe.schedule, Plateau):
                     run.scheduler.step(row["val_loss"])
                 row["seconds"] = time.perf_counter() - began
                 run.finish_epoch(row)
@@ -104,7 +103,8 @@ def _train_epoch(run: "Run", train: Split, loss_function, bar: "_Bar") -> dict:
     model, recipe, where = run.model, run.recipe, run.where
     epoch = len(run.history.rows) + 1
     generator = run.seed_epoch(epoch)
-    losses, predictions, labels = [], [], []
+    losses, outputs, labels = [], [], []
+    lr_each_step = not isinstance(recipe.schedule, Constant | Plateau)
 
     model.train()
     for x, y in batches(train, recipe, run.inputs, generator):
@@ -117,10 +117,10 @@ def _train_epoch(run: "Run", train: Split, loss_function, bar: "_Bar") -> dict:
         loss.backward()
         run.optimizer.step()
         lr = run.optimizer.param_groups[0]["lr"]
-        if not isinstance(run.scheduler, lr_scheduler.ReduceLROnPlateau):
+        if lr_each_step:
             run.scheduler.step()
         losses.append(loss.detach())
-        predictions.append(logits.detach().argmax(1))
+        outputs.append(logits.detach())
         labels.append(y)
         bar.step()
 
@@ -135,7 +135,7 @@ def _train_epoch(run: "Run", train: Split, loss_function, bar: "_Bar") -> dict:
             run.history,
         )
     sizes = torch.tensor([len(y) for y in labels], dtype=torch.float64)
-    hits = (torch.cat(predictions) == torch.cat(labels)).sum()
+    hits = (torch.cat(outputs).argmax(1) == torch.cat(labels)).sum()
     return {
         "epoch": epoch,
         "train_loss": ((losses.double() * sizes).sum() / sizes.sum()).item(),

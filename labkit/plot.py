@@ -364,13 +364,15 @@ def gradient_norms(
     return ax
 
 
-def filters(weight: Tensor, title: str = "Filters", columns: int = 12) -> Axes:
+def filters(
+    weight: Tensor, title: str = "Filters", columns: int = 12, unit: str = "weight"
+) -> Axes:
     """The weights that lead to each output, as pictures: N x C x H x W with C = 1 or 3.
 
     `conv.weight` of a first layer has that shape; the rows of a Linear layer on images get it by
     `linear.weight.view(-1, C, H, W)`. One scale for all pictures, zero in its middle: one channel
-    runs from blue (negative) over white to red, three are colours about mid-grey. Raises
-    ValueError for another shape.
+    runs from blue (negative) over white to red, three are colours about mid-grey. `unit`
+    names the bar beside one channel. Raises ValueError for another shape.
     """
     if weight.dim() != 4 or weight.shape[1] not in (1, 3) or not weight.numel():
         raise ValueError(
@@ -381,7 +383,7 @@ def filters(weight: Tensor, title: str = "Filters", columns: int = 12) -> Axes:
     limit = np.abs(pictures).max() or 1.0
     if weight.shape[1] == 3:
         return _grid(pictures / (2 * limit) + 0.5, title, columns)
-    return _grid(pictures[..., 0], title, columns, "weight", cmap="RdBu_r", vmin=-limit, vmax=limit)
+    return _grid(pictures[..., 0], title, columns, unit, cmap="RdBu_r", vmin=-limit, vmax=limit)
 
 
 def feature_maps(maps: Tensor, title: str = "Feature maps", columns: int = 12) -> Axes:

@@ -55,8 +55,21 @@ def test_a_training_accuracy_that_runs_away_is_a_gap():
     # Mean distance of the last four epochs 0.57, of the first four 0.09; 2.1 / 1.5 - 1 = 40 %.
     assert "is 0.57 above" in found["gap"]
     assert "0.09 in the first" in found["gap"]
-    assert "ends 40% above its lowest (epoch 3)" in found["gap"]
+    assert "on average 40% above its lowest (epoch 3)" in found["gap"]
     assert "augmentation" in found["gap"]
+    assert "stop early" in found["gap"]
+
+
+def test_a_gap_with_the_best_epoch_last_is_no_reason_to_stop_early():
+    found = labkit.read_curves(
+        curves(
+            train_acc=np.linspace(0.3, 0.96, 12),
+            val_acc=np.full(12, 0.3),
+            val_loss=np.linspace(2.0, 1.4, 12),
+        )
+    )
+    assert "(epoch 12)" in found["gap"]
+    assert "stop early" not in found["gap"]
 
 
 def test_a_distance_that_was_there_from_the_start_does_not_widen():

@@ -132,7 +132,7 @@ def lab10_mystery(number: int, cause: str) -> None:
     )
     right = bugs.CATALOGUE[name]
     assert cause == right.cause, f"Patient {number} does not have that. {hint}"
-    print(f"OK  Patient {number}: {cause}. {CAUSES[cause].fix}")
+    print(f"OK  Patient {number}: {cause}.\n    {CAUSES[cause].fix}")
 
 
 def _of(number: int) -> tuple[str, str]:

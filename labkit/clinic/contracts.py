@@ -264,8 +264,8 @@ def running_statistics_move(case: Case) -> Iterator[Finding]:
         yield Finding(
             "BatchNorm's running statistics are never updated",
             "contract",
-            f"{name}{_and_others(stuck)}: three batches in train mode do not change what it does "
-            f"in eval mode, though the two modes differ by {gap:.2g} standard deviations",
+            f"layer {name}{_and_others(stuck)}: three batches in train mode do not change what it "
+            f"does in eval mode, though the two modes differ by {gap:.2g} standard deviations",
             "any change",
             DEFINITION,
         )

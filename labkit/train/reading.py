@@ -83,11 +83,12 @@ def _gap(train_acc: np.ndarray, val_acc: np.ndarray, val_loss: np.ndarray) -> st
         return ""
     lowest = int(val_loss.argmin())
     rise = _thirds(val_loss)[2] / val_loss[lowest] - 1
+    stop = ", and stop early" if lowest + 1 < len(val_loss) else ""
     return (
         f"Gap: training accuracy is {gaps[2]:.2f} above validation accuracy in the last third, "
-        f"{gaps[0]:.2f} in the first, and the validation loss ends {rise:.0%} above its lowest "
-        f"(epoch {lowest + 1}). Try more images, augmentation, dropout or weight decay, and stop "
-        "early."
+        f"{gaps[0]:.2f} in the first; in the last third the validation loss is on average "
+        f"{rise:.0%} above its lowest (epoch {lowest + 1}). Try more images, augmentation, dropout "
+        f"or weight decay{stop}."
     )
 
 

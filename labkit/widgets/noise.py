@@ -57,10 +57,10 @@ def draw_batch_noise(p: float, batch_size: int) -> Figure:
         means = kept * scale
         label = f"{name}, {means.mean():.2f} ± {means.std():.2f}"
         _histogram(left, means, label, color, step=scale / batch_size)
-    left.axvline(1, color="0.3", linewidth=1)
+    left.axvline(1, ymax=0.66, color="0.3", linewidth=1)
     left.set_title("Dropout of x = 1: mean of the batch", fontsize=10)
     _histogram(right, drawn, f"0 ± {drawn.std():.2f}", "#0072B2")
-    right.axvline(0, color="0.3", linewidth=1)
+    right.axvline(0, ymax=0.66, color="0.3", linewidth=1)
     right.set_title("BatchNorm: the mean that it subtracts", fontsize=10)
     for ax in (left, right):
         ax.set(xlim=_RANGE, xlabel="mean of a batch", ylabel="batches a bar")

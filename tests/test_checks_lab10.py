@@ -46,7 +46,7 @@ def test_wrong_answers_about_losses_are_named(answer, message):
 @pytest.mark.parametrize(
     ("answer", "message"),
     [
-        (lambda layer: torch.ones(2), "return a number"),
+        (lambda layer: torch.ones(1), "Return a number"),
         (lambda layer: 1 / ratio(layer), "other way round"),
         (lambda layer: layer.train()(torch.ones(100_000)).mean().item(), "another mode"),
         (lambda layer: layer(torch.ones(100_000)).mean().item(), "train mode"),

@@ -5,6 +5,7 @@ import math
 
 import numpy as np
 import pytest
+import torch
 
 from labkit import checks, study
 
@@ -67,6 +68,8 @@ def test_right_answers_pass(check, answer, capsys):
         (checks.lab12_seconds_to, the_last_time, "the first one counts|on the line"),
         (checks.lab12_seconds_to, lambda s, a, t: 7.0, "but it is"),
         (checks.lab12_seconds_to, lambda s, a, t: None, "return a number"),
+        (checks.lab12_seconds_to, lambda s, a, t: torch.tensor(seconds_to(s, a, t)), "a number"),
+        (checks.lab12_amdahl, lambda s, f: torch.tensor(amdahl(s, f)), "return a number"),
         (checks.lab12_amdahl, lambda share, factor: factor, "the rest of the time"),
         (checks.lab12_amdahl, lambda share, factor: 1 / amdahl(share, factor), "one over it"),
         (checks.lab12_amdahl, lambda s, f: 1 - s + s * f, "not their speeds"),

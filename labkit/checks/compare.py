@@ -17,11 +17,9 @@ def as_array(name: str, ours) -> np.ndarray:
 
 
 def as_number(where: str, answer) -> float:
-    """The student's number, also one in a tensor or an array; what is none gets a sentence."""
-    one = isinstance(answer, Tensor | np.ndarray) and answer.reshape(-1).shape == (1,)
-    number = answer.item() if one else answer
-    assert is_number(number), f"{where} gave {answer!r:.80}: return a number."
-    return float(number)
+    """The student's number; what is none, a tensor too, gets a sentence."""
+    assert is_number(answer), f"{where} gave {answer!r:.80}: return a number."
+    return float(answer)
 
 
 def agree(name: str, ours, theirs: Tensor, mistakes: dict[str, object]) -> None:

@@ -10,6 +10,7 @@ from torch import Tensor, nn
 
 from labkit import calibration
 from labkit.checks.compare import as_number
+from labkit.settings import is_number
 
 
 def lab09_one_cycle(one_cycle: Callable[[int, int, float], float]) -> None:
@@ -20,8 +21,9 @@ def lab09_one_cycle(one_cycle: Callable[[int, int, float], float]) -> None:
         total, max_lr = int(rng.integers(12, 90)), float(10 ** rng.uniform(-4, 0))
         answers = [one_cycle(step, total, max_lr) for step in range(total)]
         where = f"one_cycle(step, total={total}, max_lr={max_lr:.3g})"
-        numbers = [as_number(f"{where} at step {step}", a) for step, a in enumerate(answers)]
-        answers, right = np.array(numbers), _torchs_one_cycle(total, max_lr)
+        for step, answer in enumerate(answers):
+            assert is_number(answer), f"{where} gave {answer!r} at step {step}: return a number."
+        answers, right = np.array(answers, dtype=float), _torchs_one_cycle(total, max_lr)
         if np.allclose(answers, right, rtol=1e-5, atol=1e-6 * max_lr):
             continue
         for hint, wrong in _wrong_cycles(total, max_lr).items():
@@ -90,7 +92,8 @@ def lab09_calibration_error(
         probabilities, labels = _classifier(n, c, seed)
         where = f"calibration_error of {n} x {c} probabilities in {bins} bins"
         answer = calibration_error(probabilities.clone(), labels.clone(), bins)
-        answer = as_number(where, answer)
+        one = isinstance(answer, Tensor) and answer.dim() == 0
+        answer = as_number(where, answer.item() if one else answer)
         right = calibration.expected_calibration_error(probabilities, labels, bins)
         if math.isclose(answer, right, abs_tol=1e-4):
             continue
@@ -155,7 +158,9 @@ def lab09_temperature(fit_temperature: Callable[[Tensor, Tensor], float]) -> Non
         kept = logits.clone()
         answer = fit_temperature(logits, labels)
         assert torch.equal(logits, kept), f"{where}: the logits were changed; leave them as is."
-        _grade_temperature(where, as_number(where, answer), logits, labels)
+        one = isinstance(answer, Tensor | np.ndarray) and len(answer.reshape(-1)) == 1
+        number = as_number(where, answer.item() if one else answer)
+        _grade_temperature(where, number, logits, labels)
     print("OK  fit_temperature finds the smallest cross-entropy, above and below T = 1.")
 
 

@@ -1,6 +1,7 @@
 """Graders of lab 10, the training clinic."""
 
 from collections.abc import Callable
+from numbers import Real
 
 import numpy as np
 import torch
@@ -8,7 +9,6 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from labkit import bugs, layers
-from labkit.checks.compare import as_number
 from labkit.clinic import CAUSES
 
 
@@ -80,8 +80,9 @@ def lab10_dropout_ratio(ratio: Callable[[nn.Module], float]) -> None:
                 torch.manual_seed(0)
                 answer = ratio(layer)
                 assert answer is not None, "Nothing came back, is the `return` missing?"
-                answer = as_number(f"ratio of {kind.__name__}(p={p})", answer)
-                _check_ratio(kind, p, answer, right)
+                one = isinstance(answer, Real) or (isinstance(answer, Tensor) and answer.dim() == 0)
+                assert one, f"Return a number, not a {type(answer).__name__}: .item() makes one."
+                _check_ratio(kind, p, float(answer), right)
                 assert layer.training is training, (
                     "The layer came in another mode than it left: remember layer.training, and "
                     "put it back with layer.train(before)."

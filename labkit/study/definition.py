@@ -232,12 +232,10 @@ class Study:
     def select(self, only: Mapping[str, str] | None = None, seeds: Iterable[int] | None = None):
         """The same study with the seeds given and the configurations whose values, as text, are
         those of `only`. Raises ValueError where none is left."""
-        only = only or {}
+        only, known = only or {}, self.keys()
         for key in only:
-            if key not in self.keys():
-                raise ValueError(
-                    f"{self.name} has no setting {key!r}; it has {', '.join(self.keys())}"
-                )
+            if key not in known:
+                raise ValueError(f"{self.name} has no setting {key!r}; it has {', '.join(known)}")
         configs = [c for c in self.configs if all(str(c.get(k)) == str(v) for k, v in only.items())]
         if not configs:
             wanted = ", ".join(f"{key}={value}" for key, value in only.items())

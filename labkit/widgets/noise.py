@@ -11,6 +11,7 @@ from labkit.widgets.controls import Picker, slider, tidy
 _BATCHES = 2000  # drawn for each histogram
 _SIZES = tuple(2**k for k in range(1, 10))
 _RANGE = (-1.5, 3.5)
+_HEADROOM = 1.5  # of the axis, by the highest bar: the legend stands above it
 
 
 def batch_noise(p: float = 0.5, batch_size: int = 32) -> Picker:
@@ -57,14 +58,13 @@ def draw_batch_noise(p: float, batch_size: int) -> Figure:
         means = kept * scale
         label = f"{name}, {means.mean():.2f} ± {means.std():.2f}"
         _histogram(left, means, label, color, step=scale / batch_size)
-    left.axvline(1, ymax=0.66, color="0.3", linewidth=1)
     left.set_title("Dropout of x = 1: mean of the batch", fontsize=10)
     _histogram(right, drawn, f"0 ± {drawn.std():.2f}", "#0072B2")
-    right.axvline(0, ymax=0.66, color="0.3", linewidth=1)
     right.set_title("BatchNorm: the mean that it subtracts", fontsize=10)
-    for ax in (left, right):
+    for ax, expected in ((left, 1), (right, 0)):
+        ax.axvline(expected, ymax=1 / _HEADROOM, color="0.3", linewidth=1)  # not into the legend
         ax.set(xlim=_RANGE, xlabel="mean of a batch", ylabel="batches a bar")
-        ax.set_ylim(0, 1.5 * ax.get_ylim()[1])  # room for the legend
+        ax.set_ylim(0, _HEADROOM * ax.get_ylim()[1])
         ax.legend(frameon=False, fontsize=7, handlelength=1.2, loc="upper right")
         tidy(ax)
     figure.suptitle(f"p = {p:g}, batches of {batch_size}, {_BATCHES:,} of them", fontsize=10)

@@ -198,20 +198,29 @@ def _select(name: str, seeds: str | None, only: list[str] | None):
     from labkit import study
 
     try:
-        given = [pair.split("=", 1) for pair in only or []]
-        pairs = dict(given)
-    except ValueError:
-        raise typer.BadParameter(f"--only takes KEY=VALUE, got {only}") from None
-    if len(pairs) < len(given):
-        raise typer.BadParameter(f"--only takes one value a key, got {only}: call once for each")
-    try:
-        numbers = None if seeds is None else [int(seed) for seed in seeds.split(",")]
-    except ValueError:
-        raise typer.BadParameter(f"--seeds takes numbers with commas, got {seeds!r}") from None
-    try:
-        return study.get(name).select(pairs, numbers)
+        known = study.get(name)
+        numbers = None if seeds is None else _numbers(seeds)
+        return known.select(_pairs(only or [], known.keys()), numbers)
     except ValueError as error:
         raise typer.BadParameter(str(error)) from None
+
+
+def _numbers(seeds: str) -> list[int]:
+    try:
+        return [int(seed) for seed in seeds.split(",")]
+    except ValueError:
+        raise ValueError(f"--seeds takes numbers with commas, got {seeds!r}") from None
+
+
+def _pairs(only: list[str], keys: list[str]) -> dict[str, str]:
+    for pair in only:
+        if "=" not in pair:
+            known = ", ".join(keys)
+            raise ValueError(f"--only takes KEY=VALUE, KEY one of {known}; got {pair!r}")
+    pairs = dict(pair.split("=", 1) for pair in only)
+    if len(pairs) < len(only):
+        raise ValueError(f"--only takes one value a key, got {only}: call once for each")
+    return pairs
 
 
 def _result(label: str, rows) -> str:

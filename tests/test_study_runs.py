@@ -614,3 +614,11 @@ def test_only_takes_one_value_a_key(shell):
     result = shell("show", "tiny", "--only", "hidden=4", "--only", "hidden=8")
     assert result.exit_code == 2
     assert "call once for each" in " ".join(result.output.replace("│", " ").split())
+
+
+def test_only_names_the_keys_to_who_gives_a_label(shell):
+    result = shell("show", "tiny", "--only", "MLP_hidden4")
+    assert result.exit_code == 2
+    said = " ".join(result.output.replace("│", " ").split())
+    assert "KEY=VALUE, KEY one of model, in_features" in said
+    assert "got 'MLP_hidden4'" in said

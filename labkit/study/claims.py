@@ -199,6 +199,7 @@ _ONE = {"batch_size": 1, "lr": 0.001, "val_fraction": 0.1}
 _CNN = {"model": "cnn", "dropout_kind": "2d", "batch_size": 100, "learning_rate": 1e-3}
 _CNN |= {"batchnorm": 1, "dropout": 0.0}
 _MLP = {"model": "mlp", "batch_size": 500, "learning_rate": 1e-3, "batchnorm": 1, "dropout": 0.5}
+_MLP_OURS = {"lr" if key == "learning_rate" else key: value for key, value in _MLP.items()}
 _OURS = {"batchnorm": True, "lr": 1e-3}
 
 
@@ -219,16 +220,25 @@ def _imagenet(text: str, model: str, other: str | None = None, sign: int = 1) ->
 
 _RESNET = {"model": "resnet18", "stem": "imagenet", "normalize": 1}
 _RESNET |= {"augment": "crop+flip+rotation", "learning_rate": 1e-3, "schedule": "step/10x0.5"}
+_RESNET_18 = {"stem": "imagenet", "normalize": "train", "augment": "crop+flip+rotation"}
+_RESNET_18 |= {"lr": 1e-3, "schedule": "step/10x0.5"}
 _SLIM = {"lr": 1e-3, "schedule": "step"}
 
 
 def _resnet(text: str, key: str, told: tuple, ours: tuple) -> Claim:
     """A claim about ResNet-18 in the report's own size: `key` goes from one value to the other."""
-    base = {"stem": "imagenet", "normalize": "train", "augment": "crop+flip+rotation"}
-    base |= {"lr": 1e-3, "schedule": "step/10x0.5", key: ours[0]}
-    before = {**_RESNET, key: told[0]}
+    before, base = {**_RESNET, key: told[0]}, {**_RESNET_18, key: ours[0]}
     reported = Contrast("cifar10_simple_and_resnet18", before, {key: told[1]}, "test_acc")
     return Claim("07", text, Contrast("cifar10_resnet18", base, {key: ours[1]}), reported)
+
+
+def _small_stem(text: str, change: Mapping | None, metric: str, **options) -> Claim:
+    """A claim about ResNet-18 with the CIFAR stem; the table and our study have the same keys."""
+    base = {"stem": "cifar", "batch_size": 128, "augment": "crop+flip", "schedule": "step/10x0.1"}
+    reported = Contrast("cifar10_simple_and_resnet18", base, change, metric)
+    return Claim(
+        "07", text, Contrast("cifar10_resnet18", base, change, metric), reported, **options
+    )
 
 
 def _schedule(text: str, change: Mapping, ours: Mapping, base=None, told=None, **options) -> Claim:
@@ -345,6 +355,19 @@ CLAIMS = (
         ({"model": "CNN", "dropout": "none", **_OURS}, {"lr": 1e-2}),
         sign=-1,
     ),
+    *(
+        Claim(
+            "03",
+            f"For the MLP with Dropout {text}",
+            Contrast("mlp_cnn_cifar10", _MLP_OURS, ours),
+            Contrast("mlp_cnn_cifar10", _MLP, told, "test_acc"),
+            sign=-1,
+        )
+        for text, told, ours in (
+            ("batches of 50 are worse than 500", *2 * ({"batch_size": 50},)),
+            ("a learning rate of 0.01 is worse than 0.001", {"learning_rate": 1e-2}, {"lr": 1e-2}),
+        )
+    ),
     # lab 04, mlp_cnn_cifar10 and fashion_ablation, at lab 04's quick size
     Claim(
         "04",
@@ -392,8 +415,42 @@ CLAIMS = (
         reaches=True,
     ),
     # lab 07, ResNet-18
+    Claim(
+        "07",
+        "ResNet-18 with ImageNet's stem reaches the reported test accuracy",
+        Contrast("cifar10_resnet18", _RESNET_18),
+        Contrast("cifar10_simple_and_resnet18", _RESNET, None, "test_acc"),
+        reaches=True,
+    ),
     _resnet("Normalising the pixels helps ResNet-18", "normalize", (0, 1), ("none", "train")),
     _resnet("Augmentation helps ResNet-18", "augment", *2 * (("none", "crop+flip+rotation"),)),
+    _small_stem(
+        "ResNet-18 with a stem for CIFAR reaches the reported validation accuracy",
+        None,
+        "val_acc",
+        reaches=True,
+    ),
+    _small_stem(
+        "RandomErasing lowers ResNet-18's validation accuracy",
+        {"augment": "crop+flip+erasing"},
+        "val_acc",
+        sign=-1,
+    ),
+    *(
+        _small_stem(
+            f"In batches of {size} ResNet-18 fits its training pictures worse than in 128",
+            {"batch_size": size},
+            "train_acc",
+            sign=-1,
+        )
+        for size in (32, 256)
+    ),
+    _small_stem(
+        "A constant learning rate of 0.01 fits ResNet-18's training pictures worse than steps",
+        {"schedule": "constant"},
+        "train_acc",
+        sign=-1,
+    ),
     # lab 08, fashion_ablation
     Claim(
         "08",

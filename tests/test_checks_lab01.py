@@ -141,6 +141,13 @@ def capped(logits, labels):
     return -np.log(right + 1e-12).mean(), cross_entropy(logits, labels)[1]
 
 
+def in_place(logits, labels):
+    """Right, and the logits that it was given are gone."""
+    answer = cross_entropy(logits, labels)
+    logits -= logits.max(1, keepdims=True)
+    return answer
+
+
 def changed(change):
     return lambda logits, labels: change(*cross_entropy(logits, labels), labels)
 
@@ -155,6 +162,7 @@ def test_right_cross_entropy_passes(answer, capsys):
     ("answer", "message"),
     [
         (naive, "exp has overflowed"),
+        (in_place, "logits themselves were changed"),
         (lambda z, y: naive(z, y, axis=0), "ran over the images"),
         (lambda z, y: naive(z, y)[0], "return two things"),
         (changed(lambda loss, d, y: (loss, None)), "dlogits is None"),
@@ -199,6 +207,12 @@ def averaged(self, p, velocity):
     p.data -= self.lr * self.mean
 
 
+def swapped(self, p, velocity):
+    """velocity += grad, then velocity *= momentum: without momentum nothing is left."""
+    velocity *= self.momentum
+    p.data -= self.lr * velocity
+
+
 def moved(amount):
     def step(self, p, velocity):
         p.data += amount(self, p, velocity)
@@ -220,6 +234,7 @@ def test_right_sgd_passes(capsys):
         (moved(lambda self, p, velocity: -velocity), "lr is missing"),
         (moved(lambda self, p, velocity: -self.lr * p.grad), "kept from step to step"),
         (sgd(averaged), "added whole"),
+        (sgd(swapped), "multiplied by momentum before the gradient is added"),
     ],
 )
 def test_wrong_sgd_gets_a_named_mistake(answer, message):

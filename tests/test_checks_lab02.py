@@ -75,6 +75,12 @@ def with_half_the_jacobian(z, y):
     return z.softmax(1) * without_jacobian(z, y)
 
 
+def without_the_number_of_classes(z, y):
+    p = z.softmax(1)
+    v = p.softmax(1) - F.one_hot(y)
+    return p * v - p * (p * v).sum(1, keepdim=True)
+
+
 def by_autograd(z, y):
     z = z.clone().requires_grad_()
     return torch.autograd.grad(F.cross_entropy(z.softmax(1), y, reduction="sum"), z)[0]
@@ -124,6 +130,7 @@ def test_a_right_gradient_by_other_means_is_not_the_exercise(forbidden, message)
         (with_half_the_jacobian, "p pᵀ is missing"),
         (lambda z, y: right_gradient(z, y) / len(z), "don't divide by N"),
         (lambda z, y: -right_gradient(z, y), "sign"),
+        (without_the_number_of_classes, "wants the number of classes"),
         (lambda z, y: 2 * right_gradient(z, y), "autograd disagrees"),
         (lambda z, y: right_gradient(z, y).sum(1), "return a tensor of that shape"),
         (lambda z, y: None, "return a tensor of that shape, not NoneType"),

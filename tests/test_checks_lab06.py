@@ -188,6 +188,11 @@ def looks_ahead(val_acc, patience):
     return early_stopping(val_acc, patience)[0], int(np.argmax(val_acc)) + 1
 
 
+def waits_for_the_best_of_all(val_acc, patience):
+    best = int(np.argmax(val_acc)) + 1
+    return min(best + patience, len(val_acc)), best
+
+
 def test_the_rule_of_early_stopping_passes(capsys):
     checks.lab06_early_stopping(early_stopping)
     assert capsys.readouterr().out.startswith("OK")
@@ -201,6 +206,7 @@ def test_the_rule_of_early_stopping_passes(capsys):
         (lambda values, patience: early_stopping(values, patience + 1), "one epoch too late"),
         (against_the_epoch_before, "not with the one before"),
         (looks_ahead, "look no further"),
+        (waits_for_the_best_of_all, "nobody knows what comes"),
         (lambda values, patience: early_stopping(values, patience, start=0), "count .* from 1"),
         (lambda values, patience: (1, 1), "but it must be"),
         (lambda values, patience: early_stopping(values, patience)[0], "two whole numbers"),

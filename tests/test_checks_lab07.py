@@ -65,6 +65,7 @@ def test_a_residual_block_passes(right, capsys):
         (lambda b, x: F.relu(b.conv2(hidden(b, x)) + shortcut(b, x)), "bn2 is missing"),
         (lambda b, x: F.relu(branch(b, x) + x), r"Add downsample\(x\)"),
         (lambda b, x: F.relu(branch(b, x) + b.downsample(x)), "where it is None, add x"),
+        (lambda b, x: b(x), "call your own function again"),
         (lambda b, x: None, "return a tensor"),
         (lambda b, x: torch.zeros_like(branch(b, x)), "differs from torch by"),
     ],

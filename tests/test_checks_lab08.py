@@ -118,6 +118,10 @@ def without_a_partner_is_zero(runs, factor, same, metric):
     return (wide[True] - wide[False]).fillna(0)
 
 
+def alike_in_all_columns(runs, factor, same, metric):
+    return paired(runs, factor, [name for name in runs if name not in (factor, metric)], metric)
+
+
 def changes_the_table(runs, factor, same, metric):
     answer = paired(runs, factor, same, metric)
     runs["sum"] = 0
@@ -142,6 +146,7 @@ def test_paired_differences_pass_in_any_order(right, capsys):
         (without_a_partner_is_zero, "without a partner is left out"),
         (lambda *given: np.asarray(paired(*given))[1:], "find them all"),
         (changes_the_table, "the table you were given"),
+        (alike_in_all_columns, "agree in the columns of `same`"),
         (lambda *given: None, "nothing came back, is the `return` missing"),
         (lambda *given: ["a"], "one number a pair"),
     ],

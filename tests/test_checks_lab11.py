@@ -48,6 +48,14 @@ def smallest(effect, std, t=True):
     return next(n for n in itertools.count(2) if half(n) < abs(effect))
 
 
+def by_n(effect, std):
+    """Without the root."""
+    n = 2
+    while stats.t.ppf(0.975, n - 1) * std / n >= abs(effect):
+        n += 1
+    return n
+
+
 def holm(p_values):
     rejected, m = [False] * len(p_values), len(p_values)
     for k, i in enumerate(np.argsort(p_values)):
@@ -88,6 +96,8 @@ def test_right_answers_pass(check, answer, capsys):
         (checks.lab11_verdict, lambda d, sign: "Holds", "gave 'Holds': say"),
         (checks.lab11_seeds_needed, lambda e, s: smallest(e, s, t=False), "Student's t"),
         (checks.lab11_seeds_needed, lambda e, s: smallest(e, s) - 1, "still holds 0"),
+        (checks.lab11_seeds_needed, by_n, "by the root of n, not by n"),
+        (checks.lab11_verdict, blind_to_the_sign, r"sign=-?1 claims a (posi|nega)tive effect"),
         (checks.lab11_seeds_needed, lambda e, s: None, "whole number"),
         (checks.lab11_seeds_needed, lambda e, s: 1000, "half width"),
         (checks.lab11_holm, lambda p: [x <= 0.05 for x in p], "no correction"),

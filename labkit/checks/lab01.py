@@ -93,14 +93,19 @@ def lab01_cross_entropy(cross_entropy: Callable) -> None:
     for n, c, scale in ((5, 3, 1), (1, 10, 1), (64, 10, 3), (4, 5, 1e4)):
         logits, labels = scale * rng.standard_normal((n, c)), rng.integers(0, c, n)
         where = f"logits ({n}, {c}) of size {scale:g}"
+        given = logits.copy()
         try:
             with np.errstate(all="ignore"):
-                answer = cross_entropy(logits.copy(), labels)
+                answer = cross_entropy(given, labels)
         except ValueError as error:
             raise AssertionError(
                 f"{where} stopped with '{error}': the maximum and the sum of each row need "
                 "keepdims=True, (N, 1), to meet (N, C)."
             ) from None
+        assert np.array_equal(given, logits), (
+            f"{where}: the logits themselves were changed. Give them a new name when you shift "
+            "them: shifted = logits - ..."
+        )
         two = isinstance(answer, tuple | list) and len(answer) == 2
         assert two, f"{where}: return two things, the loss and its gradient by the logits."
         names = ("the loss", "dlogits")
@@ -170,7 +175,8 @@ def lab01_sgd(sgd: type) -> None:
                 ours.data,
                 theirs,
                 {
-                    "it hasn't moved: change parameter.data": start,
+                    "it hasn't moved: change parameter.data; and if you do, is the velocity 0? The "
+                    "old velocity is multiplied by momentum before the gradient is added": start,
                     "the velocity isn't kept from step to step: store it in self.velocities": (
                         start - lr * grads[:i].sum(0)
                     ),

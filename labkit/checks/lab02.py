@@ -76,6 +76,8 @@ def lab02_gradient(gradient: Callable[[Tensor, Tensor], Tensor]) -> None:
                          "bracket holds softmax(p), not p, and diag p - p pᵀ stands before it"),
             (p * inner, "diag p is there, the part - p pᵀ is missing: subtract p (p · v), one dot "
                         "product an image"),
+            (p * (bare := p.softmax(1) - F.one_hot(labels)) - p * (p * bare).sum(1, keepdim=True),
+             "F.one_hot wants the number of classes, else it takes the largest label for the last"),
             (right / n, "each image's own gradient is asked for: don't divide by N"),
             (-right, "the sign is turned round: softmax(p) - one_hot, not the other way"),
         ):  # fmt: skip

@@ -154,19 +154,32 @@ def lab06_early_stopping(early_stopping: Callable[[list[float], int], tuple[int,
     runs = [([0.1, 0.3, 0.5, 0.4, 0.45, 0.2, 0.6, 0.1], 2), ([0.2, 0.5, 0.5, 0.5, 0.6], 2)]
     runs += [([0.1, 0.2, 0.3], 2), ([0.3, 0.2, 0.1], 5), ([0.2, 0.4, 0.3, 0.5, 0.4, 0.3], 2)]
     runs += [(rng.integers(0, 20, n) / 20, n % 4 + 1) for n in range(8, 20)]
-    for val_acc, patience in runs:
-        val_acc = [float(value) for value in val_acc]
-        where = f"early_stopping({val_acc}, patience={patience})"
-        answer = early_stopping(list(val_acc), patience)
-        pair = isinstance(answer, tuple | list) and len(answer) == 2
-        assert pair, f"{where} gave {answer!r}: return two whole numbers, (trained, kept)."
-        answer, right = tuple(answer), _stop(val_acc, patience)
-        if answer == right:
-            continue
-        for hint, wrong in _wrong_stops(val_acc, patience):
-            assert answer != wrong, f"{where} gave {answer} instead of {right}: {hint}."
-        raise AssertionError(f"{where} gave {answer}, but it must be {right}.")
-    print(f"OK  early_stopping is right for {len(runs)} runs.")
+    runs = [([float(value) for value in val_acc], patience) for val_acc, patience in runs]
+    answers = [_trained_and_kept(early_stopping, *run) for run in runs]
+    wrong = next((i for i, run in enumerate(runs) if answers[i] != _stop(*run)), None)
+    if wrong is None:
+        print(f"OK  early_stopping is right for {len(runs)} runs.")
+        return
+    answer, (val_acc, patience) = answers[wrong], runs[wrong]
+    said = f"early_stopping({val_acc}, patience={patience}) gave {answer}"
+    mistakes = [_wrong_stops(*run) for run in runs]
+    # One wrong answer may have several causes: best is one that explains the answers to all runs.
+    for hint in mistakes[0]:
+        every = all(here[hint] == given for here, given in zip(mistakes, answers, strict=True))
+        assert not every, f"{said} instead of {_stop(val_acc, patience)}: {hint}."
+    for hint, pair in mistakes[wrong].items():
+        assert answer != pair, f"{said} instead of {_stop(val_acc, patience)}: {hint}."
+    raise AssertionError(f"{said}, but it must be {_stop(val_acc, patience)}.")
+
+
+def _trained_and_kept(early_stopping, val_acc, patience) -> tuple:
+    answer = early_stopping(list(val_acc), patience)
+    pair = isinstance(answer, tuple | list) and len(answer) == 2
+    assert pair, (
+        f"early_stopping({val_acc}, patience={patience}) gave {answer!r}: return two whole "
+        "numbers, (trained, kept)."
+    )
+    return tuple(answer)
 
 
 def _stop(val_acc, patience, better=lambda value, best: value > best) -> tuple[int, int]:
@@ -180,7 +193,8 @@ def _stop(val_acc, patience, better=lambda value, best: value > best) -> tuple[i
     return epoch + 1, best + 1
 
 
-def _wrong_stops(val_acc, patience):
+def _wrong_stops(val_acc, patience) -> dict[str, tuple[int, int]]:
+    """What the likely mistakes would give."""
     trained, kept = _stop(val_acc, patience)
     falls = 0
     for last, (before, after) in enumerate(zip(val_acc, val_acc[1:], strict=False), start=2):  # noqa: B007
@@ -188,36 +202,27 @@ def _wrong_stops(val_acc, patience):
         if falls == patience:
             break
     since = val_acc[:last]
-    return [
-        (
-            "that is the last epoch; keep the weights of the best one so far",
-            (trained, trained),
+    best = int(np.argmax(val_acc)) + 1
+    return {
+        "that is the last epoch; keep the weights of the best one so far": (trained, trained),
+        "an epoch as good as the best is no progress: ask for more, with >": _stop(
+            val_acc, patience, lambda value, best: value >= best
         ),
-        (
-            "an epoch as good as the best is no progress: ask for more, with >",
-            _stop(val_acc, patience, lambda value, best: value >= best),
+        "that follows the lowest value; accuracy is the better the higher": _stop(
+            val_acc, patience, lambda value, best: value < best
         ),
-        (
-            "that follows the lowest value; accuracy is the better the higher",
-            _stop(val_acc, patience, lambda value, best: value < best),
+        "that is one epoch too early: `patience` epochs come after the best one": _stop(
+            val_acc, patience - 1
         ),
-        (
-            "that is one epoch too early: `patience` epochs come after the best one",
-            _stop(val_acc, patience - 1),
+        "that is one epoch too late: stop as soon as `patience` epochs have passed since the best "
+        "one": _stop(val_acc, patience + 1),
+        "the best epoch comes after the run has stopped: look no further than the epochs that were "
+        "trained": (trained, best),
+        "that looks for the best epoch of the whole run, but while it trains nobody knows what "
+        "comes": (min(best + patience, len(val_acc)), best),
+        "compare each epoch with the best one so far, not with the one before": (
+            last,
+            int(np.argmax(since)) + 1,
         ),
-        (
-            "that is one epoch too late: stop as soon as `patience` epochs have passed since the "
-            "best one",
-            _stop(val_acc, patience + 1),
-        ),
-        (
-            "the best epoch comes after the run has stopped: look no further than the epochs that "
-            "were trained",
-            (trained, int(np.argmax(val_acc)) + 1),
-        ),
-        (
-            "compare each epoch with the best one so far, not with the one before",
-            (last, int(np.argmax(since)) + 1),
-        ),
-        ("count the epochs from 1", (trained - 1, kept - 1)),
-    ]
+        "count the epochs from 1": (trained - 1, kept - 1),
+    }

@@ -29,6 +29,7 @@ def lab07_basic_block(basic_block: Callable[[nn.Module, Tensor], Tensor]) -> Non
             changes = "needs" if block.downsample else "needs no"
             where = f"x {tuple(x.shape)}, a block of stride {stride} that {changes} downsample"
             right, mistakes = _block_outputs(block, x)
+            block.forward = _your_own_function
             try:
                 with torch.no_grad():
                     given = x.clone()
@@ -47,6 +48,14 @@ def lab07_basic_block(basic_block: Callable[[nn.Module, Tensor], Tensor]) -> Non
             )
             agree(f"{where}: y", y, right, mistakes)
     print("OK  basic_block is the block of a ResNet, with and without downsample.")
+
+
+def _your_own_function(x: Tensor) -> Tensor:
+    """The block's forward while a student's function runs: the lab puts that function there."""
+    raise AssertionError(
+        "block(x) would call your own function again: begin with block.conv1(x), and go on layer "
+        "by layer."
+    )
 
 
 def _random_block(in_channels: int, channels: int, stride: int, generator) -> BasicBlock:

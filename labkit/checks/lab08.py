@@ -112,6 +112,7 @@ def _random_runs(rng, factors, metric, whole: bool) -> pd.DataFrame:
     # Seeds and settings differ by more than the factor does, so that wrong partners show.
     level = 0.6 + 0.1 * (runs["seed"] == 43) + 0.05 * runs[factors[1]]
     runs[metric] = level + rng.uniform(-0.03, 0.03, len(runs))
+    runs["seconds"] = rng.permutation(len(runs))  # no two rows agree in a column beyond `same`
     keep = rng.permutation(len(runs))[: None if whole else -4]
     if not whole:  # one run has lost its partner for certain
         pair = (runs[factors[1:]].all(axis=1) & (runs["seed"] == 42)).to_numpy().nonzero()[0]
@@ -157,7 +158,10 @@ def _grade_differences(where, answer, runs, factor, same, metric) -> None:
         f"{count}: partners have the same seed."
     )
     assert len(answer) < len(right), f"{count}: a run without a partner is left out."
-    raise AssertionError(f"{count}: each run with {factor} has at most one partner; find them all.")
+    raise AssertionError(
+        f"{count}: each run with {factor} has at most one partner; find them all. Partners agree "
+        "in the columns of `same`, whatever stands in the others."
+    )
 
 
 def lab08_confused_pairs(

@@ -28,7 +28,11 @@ def lab11_verdict(verdict: Callable[[Sequence[float], int], str]) -> None:
         told = f"the 95 % interval is {low:+.3f} to {high:+.3f}"
         if answer != right:
             if {answer, right} == {"holds", "does not hold"}:
-                hint = "sign=-1 claims a negative effect: the interval must lie below 0."
+                claimed = "positive" if sign > 0 else "negative"
+                hint = (
+                    f"sign={sign} claims a {claimed} effect, and all of the interval is "
+                    f"{'above' if there > 0 else 'below'} 0."
+                )
             elif right == "undecided":
                 hint = (
                     "it holds 0 (an end at 0 counts). Look at the whole interval and not at the "
@@ -45,35 +49,50 @@ def lab11_verdict(verdict: Callable[[Sequence[float], int], str]) -> None:
 def lab11_seeds_needed(seeds_needed: Callable[[float, float], int]) -> None:
     """Grade `seeds_needed(effect, std)`: the smallest number of seeds, 2 or more, whose 95 %
     interval of a mean `effect` with standard deviation `std` does not hold 0."""
-    effects = (0.01, -0.01, 0.02, 0.003, -0.001, 0.02)
-    for effect, std in zip(effects, (0.01, 0.01, 0.003, 0.01, 0.004, 0.001), strict=True):
-        answer = seeds_needed(effect, std)
-        right = _smallest(effect, std, student=True)
-        where = f"seeds_needed({effect}, {std}) gave {answer!r}"
-        assert answer is not None, f"{where}: return a whole number."
-        if answer == right:
-            continue
-        if answer == _smallest(effect, std, student=False):
-            hint = "that is with 1.96; a few seeds want Student's t with n - 1 degrees of freedom"
-        elif answer == right - 1:
-            hint = "that interval still holds 0; the next one doesn't"
-        else:
-            half = _half(std, right, student=True)
-            hint = (
-                f"with n = {right} the half width is {half:.4f}, for the first time below |effect|"
-            )
-        raise AssertionError(f"{where}, but {right} seeds are needed: {hint}.")
-    print("OK  seeds_needed finds the smallest number, with Student's t.")
+    effects = (0.01, 0.02, 0.003, 0.02, -0.01, -0.001)
+    cases = list(zip(effects, (0.01, 0.003, 0.01, 0.001, 0.01, 0.004), strict=True))
+    answers = [seeds_needed(effect, std) for effect, std in cases]
+    rights = [_smallest(_half, *case) for case in cases]
+    wrong = next((i for i, right in enumerate(rights) if answers[i] != right), None)
+    if wrong is None:
+        print("OK  seeds_needed finds the smallest number, with Student's t.")
+        return
+    effect, std = cases[wrong]
+    where = f"seeds_needed({effect}, {std}) gave {answers[wrong]!r}"
+    assert answers[wrong] is not None, f"{where}: return a whole number."
+    where += f", but {rights[wrong]} seeds are needed"
+    for sentence, half in _SEEDS_MISTAKES.items():
+        # One wrong answer may have several causes; a cause must explain them all.
+        explained = answers == [_smallest(half, *case) for case in cases]
+        assert not explained, f"{where}: {sentence}."
+    assert answers != [right - 1 for right in rights], (
+        f"{where}: that interval still holds 0; the next one doesn't."
+    )
+    raise AssertionError(
+        f"{where}: with n = {rights[wrong]} the half width is {_half(std, rights[wrong]):.4f}, for "
+        "the first time below |effect|."
+    )
 
 
-def _half(std: float, n: int, student: bool) -> float:
+def _half(std: float, n: int) -> float:
     from scipy import stats
 
-    return (stats.t.ppf(0.975, n - 1) if student else 1.96) * std / math.sqrt(n)
+    return stats.t.ppf(0.975, n - 1) * std / math.sqrt(n)
 
 
-def _smallest(effect: float, std: float, student: bool) -> int:
-    return next(n for n in itertools.count(2) if _half(std, n, student) < abs(effect))
+_SEEDS_MISTAKES = {
+    "that is with 1.96; a few seeds want Student's t with n - 1 degrees of freedom": (
+        lambda std, n: 1.96 * std / math.sqrt(n)
+    ),
+    "divide the standard deviation by the root of n, not by n": (
+        lambda std, n: _half(std, n) / math.sqrt(n)
+    ),
+}
+
+
+def _smallest(half: Callable[[float, int], float], effect: float, std: float) -> int:
+    """The first n whose half width is below |effect|."""
+    return next(n for n in itertools.count(2) if half(std, n) < abs(effect))
 
 
 def lab11_holm(holm: Callable[[Sequence[float]], Sequence[bool]]) -> None:

@@ -159,8 +159,9 @@ def write_course(
     """Write labs as source notebooks of an nbgrader course, with points in their metadata."""
     from labkit import exercises
 
+    there = set(folder.glob("source/*/*.ipynb"))
     for path in _or_exit(exercises.write_course, root, folder, labs):
-        typer.echo(f"wrote {path}")
+        typer.echo(f"{'overwrote' if path in there else 'wrote'} {path}")
 
 
 @app.command()

@@ -6,7 +6,7 @@ import platform
 import re
 import sys
 import warnings
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from importlib import metadata
 from pathlib import Path
 
@@ -24,7 +24,6 @@ _PACKAGES = (
     "joblib",
     "tqdm",
     "scipy",
-    "optuna",
 )
 _D2L_COMMAND = "python -m pip install --no-deps d2l==1.0.3"
 
@@ -65,7 +64,7 @@ class Report(list):
 def check() -> Report:
     """Look at Python, the packages, the device and the data."""
     packages = [_check_package(name) for name in _PACKAGES]
-    report = Report([_check_python(), *packages, _check_d2l()])
+    report = Report([_check_python(), *packages, _check_optuna(), _check_d2l()])
     if all(package.ok for package in packages):  # else labkit itself may not import
         report += [_check_device(), _check_data()]
     return report
@@ -156,6 +155,11 @@ def _as_numbers(version: str) -> tuple[int, ...]:
     return tuple(int(part) for part in re.match(r"\d+(\.\d+)*", version)[0].split("."))
 
 
+def _check_optuna() -> Check:
+    found = _check_package("optuna")
+    return replace(found, way_out=f"{found.way_out}  (lab 09 needs it, no other does)")
+
+
 def _check_d2l() -> Check:
     try:
         import_d2l()
@@ -184,7 +188,11 @@ def _check_data() -> Check:
     from labkit import data
 
     # The variable's name, not its value: a stored notebook should not show whose machine it ran on.
-    folder = "LABKIT_DATA" if os.environ.get("LABKIT_DATA") else _short(data.data_folder())
+    named = os.environ.get("LABKIT_DATA")
+    folder = "LABKIT_DATA" if named else _short(data.data_folder())
+    if named and not Path(named).is_dir():
+        way_out = "correct the path, or make the folder; `labkit data` makes it and fills it"
+        return Check("data", False, "LABKIT_DATA names no folder", way_out)
     there = [name for name in data.available() if data.describe(name).found]
     if there:
         return Check("data", True, f"{', '.join(there)} in {folder}")

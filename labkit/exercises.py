@@ -7,6 +7,7 @@ a new release of nbgrader makes no copy stale.
 """
 
 import copy
+import hashlib
 import json
 import re
 from dataclasses import dataclass
@@ -23,6 +24,7 @@ BADGE = re.compile(
     r"|\[How to open it in Colab\]\([^)]*\))$",
     re.M,
 )
+_RELATIVE = re.compile(r"(?<!!)\[([^]]*)\]\((?!https?:|#|/|attachment:|mailto:|data:)[^)]*\)")
 _CONFIG = '''\
 """How nbgrader treats this course; written by `labkit exercises course`, yours to change."""
 
@@ -98,6 +100,7 @@ def student_copy(notebook: dict, name: str, names: set[str] | frozenset[str] = f
     made["cells"].insert(
         0, {"cell_type": "markdown", "id": "student-copy", "metadata": {}, "source": [first]}
     )
+    made["metadata"]["labkit"] = {"digest": _digest(made)}
     return made
 
 
@@ -107,6 +110,9 @@ def nbgrader_source(notebook: dict, lab: str) -> dict:
     made = _without_outputs(notebook)
     title = made["cells"][0]  # its badge opens the lab with the answers
     title["source"] = _lines(BADGE.sub("", "".join(title["source"])))
+    for cell in made["cells"]:
+        if cell["cell_type"] == "markdown":  # what it links to is not handed out with it
+            cell["source"] = _lines(_RELATIVE.sub(r"\1", "".join(cell["source"])))
     for exercise in find(made):
         name = f"{lab}-exercise{exercise.number}"
         _mark(made["cells"][exercise.stub], name, solution=True)
@@ -114,40 +120,51 @@ def nbgrader_source(notebook: dict, lab: str) -> dict:
     return made
 
 
-def expected(root: Path) -> dict[Path, str]:
-    """The text that each student copy should have, by its path. `root` is the checkout."""
-    labs = lab_files(root)
-    read = {lab: read_notebook(lab) for lab in labs}
-    with_exercises = {lab.name for lab in labs if _named(find, lab, read[lab])}
+def expected(root: Path, labs: dict[Path, dict] | None = None) -> dict[Path, str]:
+    """The text that each student copy should have, by its path. `root` is the checkout, `labs`
+    the JSON of its labs; None reads them."""
+    labs = labs or {lab: read_notebook(lab) for lab in lab_files(root)}
+    with_exercises = {lab.name for lab in labs if _named(find, lab, labs[lab])}
     folder = root / "notebooks" / "exercises"
     return {
-        folder / lab.name: as_text(_named(student_copy, lab, read[lab], lab.name, with_exercises))
+        folder / lab.name: as_text(_named(student_copy, lab, labs[lab], lab.name, with_exercises))
         for lab in labs
         if lab.name in with_exercises
     }
 
 
-def stale(root: Path) -> list[Path]:
-    """The student copies that are not what their lab makes: changed, missing, or left over."""
-    wanted = expected(root)
+def stale(root: Path, wanted: dict[Path, str] | None = None) -> list[Path]:
+    """The student copies that are not what their lab makes: changed, missing, or left over from
+    a lab that is gone. A file beside them that somebody has worked in, or that is no copy of
+    ours, is nobody's business. `wanted` is what `expected` gives; None asks it."""
+    wanted = expected(root) if wanted is None else wanted
     there = set((root / "notebooks" / "exercises").glob("*.ipynb"))
-    differ = {path for path in there & set(wanted) if path.read_text("utf-8") != wanted[path]}
-    return sorted(differ | (there ^ set(wanted)))
+    differ = {path for path in wanted if not (path in there and _holds(path, wanted[path]))}
+    return sorted(differ | {path for path in there - set(wanted) if _is_untouched(path)})
+
+
+def to_write(root: Path, wanted: dict[Path, str]) -> list[Path]:
+    """The paths in `stale`. Raises ValueError where somebody has worked in one of them."""
+    changed = stale(root, wanted)
+    for path in changed:
+        if not path.exists():
+            continue
+        read_notebook(path)  # a damaged one is named
+        if not _is_untouched(path):
+            raise ValueError(
+                f"{path.relative_to(root)} is not as `make exercises` left it, so somebody works "
+                "in it: move it out of notebooks/exercises, then call this again."
+            )
+    return changed
 
 
 def write(root: Path) -> list[Path]:
     """Write the student copies that are stale, remove those without a lab, return their paths.
 
-    Raises ValueError, before anything is written, where somebody has worked in a copy: one that
-    has outputs would be lost.
+    Raises ValueError, before anything is written, where somebody has worked in one of them.
     """
-    changed, wanted = stale(root), expected(root)
-    for path in changed:
-        if path.exists() and _has_outputs(read_notebook(path)):
-            raise ValueError(
-                f"{path.relative_to(root)} has outputs, so somebody works in it: "
-                "move it elsewhere, then call this again."
-            )
+    wanted = expected(root)
+    changed = to_write(root, wanted)
     for path in changed:
         if path in wanted:
             path.parent.mkdir(exist_ok=True)
@@ -196,7 +213,12 @@ def read_notebook(path: Path) -> dict:
     """A notebook's JSON. Raises ValueError for a file that holds none."""
     try:
         notebook = json.loads(path.read_text("utf-8"))
-        notebook["cells"]
+        fine = all(
+            cell["cell_type"] and isinstance(cell["source"], list | str)
+            for cell in notebook["cells"]
+        )
+        if not (fine and notebook["cells"]):
+            raise ValueError
     except (ValueError, LookupError, TypeError):
         raise ValueError(
             f"{path} is no notebook (cut off, or a merge conflict?): restore it with git; a "
@@ -241,8 +263,28 @@ def _without_outputs(notebook: dict) -> dict:
     return made
 
 
-def _has_outputs(notebook: dict) -> bool:
-    return any(cell.get("outputs") or cell.get("execution_count") for cell in notebook["cells"])
+def _digest(notebook: dict) -> str:
+    """A fingerprint of what stands in the cells. A student copy has its own in its metadata."""
+    text = "\0".join("".join(cell["source"]) for cell in notebook["cells"])
+    return hashlib.sha256(text.encode()).hexdigest()[:16]
+
+
+def _is_untouched(path: Path) -> bool:
+    """Whether the file is a student copy as we wrote it: nothing changed, nothing run."""
+    try:
+        notebook = read_notebook(path)
+    except ValueError:
+        return False
+    signed = notebook.get("metadata", {}).get("labkit", {}).get("digest")
+    run = any(cell.get("outputs") or cell.get("execution_count") for cell in notebook["cells"])
+    return signed == _digest(notebook) and not run
+
+
+def _holds(path: Path, text: str) -> bool:
+    try:
+        return path.read_text("utf-8") == text
+    except UnicodeDecodeError:
+        return False
 
 
 def _stub(exercise: str) -> list[str]:

@@ -23,12 +23,15 @@ def publish(root: Path, repo: str | None = None) -> list[Path]:
     `repo` is "OWNER/NAME" on GitHub, or its address; it goes into pyproject.toml. None stamps
     with what stands there: for a new lab. Raises ValueError where `repo` is neither.
     """
-    labs = exercises.lab_files(root)
-    changed = [] if repo is None else _write_address(root / "pyproject.toml", _checked(repo))
-    repo = repository(root)
-    for lab in labs:
-        notebook = exercises.read_notebook(lab)
-        text = exercises.as_text(stamp(notebook, repo, lab.name))
+    address = repository(root) if repo is None else _checked(repo)
+    stamped = {
+        lab: stamp(exercises.read_notebook(lab), address, lab.name)
+        for lab in exercises.lab_files(root)
+    }
+    exercises.to_write(root, exercises.expected(root, stamped))  # raises before anything is written
+    changed = [] if repo is None else _write_address(root / "pyproject.toml", address)
+    for lab, notebook in stamped.items():
+        text = exercises.as_text(notebook)
         if text != lab.read_text("utf-8"):
             lab.write_text(text, "utf-8", newline="\n")
             changed.append(lab)

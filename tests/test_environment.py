@@ -149,7 +149,7 @@ def test_the_data_line_names_the_variable_or_a_short_path_never_a_private_one(
     assert environment._short(Path.home() / ".cache" / "labkit") == "~/.cache/labkit"
 
 
-@pytest.mark.parametrize("package", ["pandas", "numpy", "pillow", "optuna"])
+@pytest.mark.parametrize("package", ["pandas", "numpy", "pillow"])
 def test_env_names_what_is_missing_whatever_else_needs_it(fake_version, package):
     fake_version(package, None)
     result = run("env")
@@ -157,6 +157,24 @@ def test_env_names_what_is_missing_whatever_else_needs_it(fake_version, package)
     assert result.exception is None or isinstance(result.exception, SystemExit)
     assert f"FAIL  {package:<14}not installed" in result.output
     assert "device" not in result.output  # labkit's own rooms may not import
+
+
+def test_optuna_is_for_one_lab_and_its_lack_hides_nothing_else(fake_version):
+    """As in Colab."""
+    fake_version("optuna", None)
+    output = run("env").output
+    assert "FAIL  optuna        not installed" in output
+    assert "(lab 09 needs it, no other does)" in output
+    assert "device" in output
+
+
+@pytest.mark.parametrize("make", [lambda path: None, lambda path: path.write_text("")])
+def test_a_data_folder_that_is_none_is_no_ok(monkeypatch, tmp_path, make):
+    make(tmp_path / "data")
+    monkeypatch.setenv("LABKIT_DATA", str(tmp_path / "data"))
+    line = str(environment._check_data())
+    assert line.startswith("FAIL  data          LABKIT_DATA names no folder")
+    assert "correct the path" in line
 
 
 def test_the_way_out_for_d2l_names_the_package_that_it_lacks(monkeypatch):

@@ -236,14 +236,13 @@ def test_check_names_copies_that_are_changed_missing_or_left_over(checkout):
     folder = checkout / "notebooks" / "exercises"
     lab = checkout / "notebooks" / "99_tiny.ipynb"
     lab.write_text(lab.read_text().replace("Tiny", "Small"))
-    (folder / "98_gone.ipynb").write_text("{}")
+    (folder / "98_gone.ipynb").write_text((folder / "99_tiny.ipynb").read_text())
     checked = labkit("check", "--root", checkout)
     assert checked.exit_code == 1
     assert checked.output.splitlines() == [
         f"stale: notebooks/exercises/{name}; run  make exercises"
         for name in ("98_gone.ipynb", "99_tiny.ipynb")
     ]
-    (folder / "98_gone.ipynb").write_text(exercises.as_text(notebook()))
     assert "removed notebooks/exercises/98_gone.ipynb" in labkit("write", "--root", checkout).output
     assert labkit("check", "--root", checkout).exit_code == 0
 
@@ -256,6 +255,43 @@ def test_a_copy_that_somebody_works_in_is_not_overwritten(checkout):
     assert done.exit_code == 1
     assert "somebody works in it" in done.output
     assert path.read_text() == exercises.as_text(tiny())
+
+
+def test_an_answer_is_never_overwritten_or_removed(checkout):
+    """Typed and saved, not yet run: no output tells of it."""
+    labkit("write", "--root", checkout)
+    folder, lab = checkout / "notebooks" / "exercises", checkout / "notebooks" / "99_tiny.ipynb"
+    copy = (folder / "99_tiny.ipynb").read_text()
+    answered = re.sub(r"raise NotImplementedError\(.*?\)", "return 2 * x", copy)
+    assert answered != copy
+    for name in ("99_tiny.ipynb", "99_tiny_ada.ipynb"):
+        (folder / name).write_text(answered)
+    (folder / "mine.ipynb").write_text(exercises.as_text(tiny()))
+    lab.write_text(lab.read_text().replace("Tiny", "Small"))
+    done = labkit("write", "--root", checkout)
+    assert done.exit_code == 1
+    assert "99_tiny.ipynb is not as `make exercises` left it" in done.output
+    (folder / "99_tiny.ipynb").unlink()
+    done = labkit("write", "--root", checkout)
+    assert done.output.split() == ["wrote", "notebooks/exercises/99_tiny.ipynb"]
+    assert (folder / "99_tiny_ada.ipynb").read_text() == answered
+    assert (folder / "mine.ipynb").exists()
+    assert labkit("check", "--root", checkout).exit_code == 0
+
+
+def test_a_copy_that_is_no_text_is_named(checkout):
+    labkit("write", "--root", checkout)
+    (checkout / "notebooks" / "exercises" / "99_tiny.ipynb").write_bytes(b"\xff\xfe")
+    assert "stale: notebooks/exercises/99_tiny" in labkit("check", "--root", checkout).output
+    assert "99_tiny.ipynb is no notebook" in labkit("write", "--root", checkout).output
+
+
+def test_what_nbgrader_hands_out_leads_neither_to_the_answers_nor_nowhere():
+    for lab in exercises.lab_files(ROOT):
+        made = exercises.nbgrader_source(exercises.read_notebook(lab), "lab")
+        text = "".join("".join(c["source"]) for c in made["cells"] if c["cell_type"] == "markdown")
+        assert "colab" not in text.lower().replace("in colab", "")
+        assert not re.findall(r"\]\((?!https?:|#)[^)]*\.(?:ipynb|md)", text)
 
 
 def test_no_checkout_and_a_broken_lab_are_named_in_one_sentence(checkout):
@@ -281,7 +317,7 @@ def test_a_course_has_points_by_difficulty_and_keeps_the_solutions(checkout, tmp
     compile(config, "nbgrader_config.py", "exec")
     assert "course_id = 'course'" in config
     (course / "nbgrader_config.py").write_text("# mine")
-    labkit("course", course, "--root", checkout)
+    assert labkit("course", course, "--root", checkout).output.startswith("overwrote ")
     assert (course / "nbgrader_config.py").read_text() == "# mine"
 
 
@@ -292,7 +328,10 @@ def test_an_unknown_lab_is_refused_with_the_list(checkout, tmp_path):
     assert not (tmp_path / "course").exists()
 
 
-@pytest.mark.parametrize("content", ["", "<<<<<<< HEAD", "{}", "[]"])
+CELLLESS = ['{"cells": []}', '{"cells": null}', '{"cells": [{}]}', '{"cells": ["a"]}']
+
+
+@pytest.mark.parametrize("content", ["", "<<<<<<< HEAD", "{}", "[]", *CELLLESS])
 def test_a_damaged_notebook_is_named(tmp_path, content):
     path = tmp_path / "01_lab.ipynb"
     path.write_text(content)

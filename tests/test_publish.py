@@ -43,6 +43,17 @@ LAB = {
 }
 
 
+def with_an_exercise() -> dict:
+    """The lab with a solution and its check."""
+    exercise = [
+        {"cell_type": "markdown", "id": "2", "metadata": {}},
+        {**LAB["cells"][1], "source": ["### BEGIN SOLUTION\nx = 1\n### END SOLUTION"]},
+        {**LAB["cells"][1], "source": ["checks.lab99_x(x)"]},
+    ]
+    exercise[0]["source"] = ["### Exercise 1: x · easy · 1 minute"]
+    return {**LAB, "cells": LAB["cells"] + exercise}
+
+
 @pytest.fixture
 def checkout(tmp_path) -> Path:
     (tmp_path / "pyproject.toml").write_text(PYPROJECT)
@@ -84,6 +95,23 @@ def test_publish_stamps_address_badge_and_cell_and_a_second_time_nothing(checkou
     assert [cell["id"] for cell in cells(checkout)] == ["0", "1", "2"]
 
 
+@pytest.mark.parametrize("trouble", ["a copy in use", "a lab that begins with code"])
+def test_publish_writes_all_or_nothing(checkout, trouble):
+    publish(checkout, "ada/labs")
+    folder = checkout / "notebooks"
+    if trouble == "a copy in use":
+        (folder / "98_more.ipynb").write_text(exercises.as_text(with_an_exercise()))
+        publish(checkout)
+        copy = exercises.read_notebook(folder / "exercises" / "98_more.ipynb")
+        copy["cells"][-1]["execution_count"] = 1
+        (folder / "exercises" / "98_more.ipynb").write_text(exercises.as_text(copy))
+    else:
+        (folder / "98_more.ipynb").write_text(exercises.as_text({**LAB, "cells": LAB["cells"][1:]}))
+    before = {path: path.read_text() for path in checkout.rglob("*") if path.is_file()}
+    assert labkit("--repo", "bob/fork", "--root", checkout).exit_code == 1
+    assert {path: path.read_text() for path in checkout.rglob("*") if path.is_file()} == before
+
+
 def test_outputs_counts_and_tags_of_a_lab_stay(checkout):
     publish(checkout, "ada/labs")
     assert {**cells(checkout)[2], "id": "1"} == LAB["cells"][1]
@@ -104,15 +132,7 @@ def test_an_older_lab_gets_its_badge_in_place_of_the_line_that_stood_there():
 
 
 def test_student_copies_open_themselves_in_colab(checkout):
-    solution = "### BEGIN SOLUTION\nx = 1\n### END SOLUTION"
-    exercise = [
-        {"cell_type": "markdown", "id": "2", "metadata": {}},
-        {**LAB["cells"][1], "source": [solution]},
-        {**LAB["cells"][1], "source": ["checks.lab99_x(x)"]},
-    ]
-    exercise[0]["source"] = ["### Exercise 1: x · easy · 1 minute"]
-    lab = {**LAB, "cells": LAB["cells"] + exercise}
-    (checkout / "notebooks" / "99_tiny.ipynb").write_text(exercises.as_text(lab), "utf-8")
+    (checkout / "notebooks" / "99_tiny.ipynb").write_text(exercises.as_text(with_an_exercise()))
     publish(checkout, "ada/labs")
     copy = (checkout / "notebooks" / "exercises" / "99_tiny.ipynb").read_text("utf-8")
     assert "ada/labs/blob/main/notebooks/exercises/99_tiny.ipynb" in copy

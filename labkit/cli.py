@@ -36,7 +36,9 @@ def data(
     try:
         described = [room.describe(name) for name in names or room.available()]
     except ValueError as error:
-        raise typer.BadParameter(str(error)) from None
+        files = [name for name in names if Path(name).exists()]
+        way_out = f" {files[0]} is yours: labkit.load reads it, nothing to fetch." if files else ""
+        raise typer.BadParameter(f"{error}{way_out}") from None
     if list_:
         typer.echo(f"Folder: {room.data_folder()}")
         for known in described:
@@ -182,9 +184,12 @@ def _or_exit(function, *arguments):
     """function(*arguments); an error that a user can mend ends the command with its sentence."""
     try:
         return function(*arguments)
-    except (ValueError, OSError) as error:
+    except ValueError as error:
         typer.echo(f"Error: {error}", err=True)
-        raise typer.Exit(code=1) from None
+    except OSError as error:
+        sentence = f"{error.filename}: {error.strerror}; name a folder that you can write to"
+        typer.echo(f"Error: {sentence if error.filename else error}", err=True)
+    raise typer.Exit(code=1)
 
 
 def _show_changed(paths: list[Path], root: Path) -> None:

@@ -445,6 +445,25 @@ def test_a_damaged_cache_is_decoded_anew(imagenette, folder):
     assert labkit.load("imagenette").fingerprint == first.fingerprint
 
 
+class Trap:
+    """An object that makes a file when it is unpickled."""
+
+    def __init__(self, path):
+        self.path = path
+
+    def __reduce__(self):
+        return (Path.touch, (self.path,))
+
+
+def test_a_cache_with_a_pickled_object_is_decoded_anew_and_not_unpickled(imagenette, folder):
+    first = labkit.load("imagenette")
+    [cache] = caches(folder)
+    trap = np.array([Trap(folder / "sprung")], dtype=object)
+    np.savez(cache, images=trap, labels=trap)
+    assert labkit.load("imagenette").fingerprint == first.fingerprint
+    assert not (folder / "sprung").exists()
+
+
 def test_other_images_are_not_taken_from_an_old_cache(imagenette, folder):
     first = labkit.load("imagenette")
     Image.new("RGB", (64, 64)).save(next(imagenette.glob(f"*/{WNIDS[0]}/0.JPEG")))

@@ -127,6 +127,12 @@ def test_data_refuses_an_unknown_name_with_the_list():
     assert "cifar10" in result.output
 
 
+def test_data_says_that_a_file_of_ones_own_needs_no_fetching(tmp_path):
+    (tmp_path / "mine.npz").write_bytes(b"")
+    said = " ".join(run("data", str(tmp_path / "mine.npz")).output.replace("│", " ").split())
+    assert "labkit.load reads it" in said
+
+
 def test_import_labkit_imports_neither_torch_nor_pandas():
     code = "import sys, labkit; print({'torch', 'pandas', 'matplotlib'} & set(sys.modules))"
     out = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)

@@ -321,6 +321,13 @@ def test_a_course_has_points_by_difficulty_and_keeps_the_solutions(checkout, tmp
     assert (course / "nbgrader_config.py").read_text() == "# mine"
 
 
+def test_a_course_where_nothing_can_be_written_says_so(checkout, tmp_path):
+    (tmp_path / "course").write_text("a file")
+    done = labkit("course", tmp_path / "course", "--lab", "99", "--root", checkout)
+    assert done.exit_code == 1
+    assert "Not a directory; name a folder that you can write to" in " ".join(done.output.split())
+
+
 def test_an_unknown_lab_is_refused_with_the_list(checkout, tmp_path):
     done = labkit("course", tmp_path / "course", "--lab", "42", "--root", checkout)
     assert done.exit_code == 1

@@ -465,6 +465,23 @@ def test_an_interrupted_run_goes_on_from_its_checkpoint(stripes, make_model, tmp
     assert numbers(resumed) == numbers(whole)
 
 
+def test_a_resumed_run_hands_back_the_best_weights_of_before_the_stop(stripes, tmp_path):
+    def fit(**options) -> tuple[dict, dict]:
+        torch.manual_seed(0)
+        model = torch.nn.Sequential(torch.nn.Flatten(), torch.nn.Linear(64, 3))
+        recipe = labkit.Recipe(epochs=6, batch_size=32, lr=0.1)
+        history = labkit.fit(model, stripes, recipe, progress=False, **options)
+        return history.best, model.state_dict()
+
+    best, weights = fit()
+    assert best["epoch"] < 5
+    path = tmp_path / "run.pt"
+    fit(checkpoint=path, on_epoch=lambda history: len(history.rows) == 5)
+    resumed, handed_back = fit(checkpoint=path)
+    assert resumed["epoch"] == best["epoch"]
+    assert all(torch.equal(handed_back[name], value) for name, value in weights.items())
+
+
 # ------------------------------------------------------------------------ what goes wrong
 
 

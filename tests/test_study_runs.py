@@ -234,6 +234,29 @@ def test_a_study_does_not_go_on_with_another_data_set(tmp_path):
         replace(tiny, data=str(other), train=untrained).run()
 
 
+def test_a_study_does_not_mix_runs_on_different_parts_of_a_data_set(tmp_path):
+    small = make_study(tmp_path, options={"limit": 100, "seed": 7})
+    small.run(progress=False)
+    assert small.recorded()[0]["data"]["options"] == {"limit": 100, "seed": 7}
+    more = replace(small, options={"limit": 150, "seed": 7}, seeds=(0, 1, 2), train=untrained)
+    for read in (more.missing, more.frame, more.run):
+        with pytest.raises(ValueError, match="tiny has runs in .* with other options, .*100.*give"):
+            read()
+
+
+def test_a_configurations_own_limit_counts_and_a_record_without_options_is_the_studys(tmp_path):
+    sizes = {"model": "MLP", "in_features": 36, "num_classes": 2}
+    tiny = make_study(tmp_path, study.grid(**sizes, limit=[50, 100]), options={"limit": 10})
+    tiny.run(progress=False)
+    assert [run["data"]["options"]["limit"] for run in tiny.recorded()] == [100, 100, 50, 50]
+    assert not replace(tiny, options={"limit": 20}).missing()
+    for path in tiny.folder.glob("*.json"):
+        run = json.loads(path.read_text())
+        del run["data"]["options"]
+        path.write_text(json.dumps(run))
+    assert not replace(tiny, options={"seed": 3}).missing()
+
+
 @pytest.mark.parametrize(
     ("low", "high", "verdict"),
     [
@@ -278,6 +301,7 @@ def test_a_study_without_runs_or_with_one_twice_is_refused(tmp_path):
         ({"seeds": np.arange(2)}, r"np\.int64\(0\)"),
         ({"configs": study.grid(lr=np.logspace(-3, -1, 3))}, r"array\(\[0\.001"),
         ({"configs": [{"schedule": labkit.Step(3)}]}, "Step"),
+        ({"options": {"limit": np.int64(9)}}, r"np\.int64\(9\)"),
     ],
 )
 def test_a_value_that_a_record_cannot_hold_is_refused_before_training(tmp_path, options, value):

@@ -107,13 +107,14 @@ class Study:
         return [(config, seed) for seed in self.seeds for config in self.configs]
 
     def _check_values(self) -> None:
-        for value in (*self.seeds, *(v for config in self.configs for v in config.values())):
+        chosen = (v for values in (*self.configs, self.options) for v in values.values())
+        for value in (*self.seeds, *chosen):
             try:
                 json.dumps(value)
             except TypeError:
                 raise ValueError(
-                    f"The study {self.name!r} has {value!r} in its configs or seeds: give plain "
-                    "numbers, words and lists"
+                    f"The study {self.name!r} has {value!r} in its configs, options or seeds: give "
+                    "plain numbers, words and lists"
                 ) from None
         if any("seed" in config for config in self.configs):
             raise ValueError(
@@ -128,7 +129,8 @@ class Study:
     def recorded(self) -> list[dict]:
         """The runs that a file records, as the files hold them; none that `select` left out.
 
-        Raises ValueError for a run whose recipe is no longer the study's.
+        Raises ValueError for a run whose recipe, or whose options of `load`, are no longer the
+        study's. A file without options counts as the study's.
         """
         mine, found = {_key(*run): run for run in self.runs()}, []
         for run in tables.runs_in(self.folder):
@@ -136,7 +138,11 @@ class Study:
             if planned is None:
                 continue
             if "recipe" in run and Recipe.from_dict(run["recipe"]) != self.recipe_for(*planned):
-                raise self._other("recipe")
+                raise self._other("another recipe")
+            wanted = self.options_for(run["config"])
+            options = run["data"].get("options", wanted)
+            if _text(options) != _text(wanted):
+                raise self._other(f"other options, {options}")
             found.append(run)
         return found
 
@@ -145,11 +151,11 @@ class Study:
         for run in self.recorded():
             path = Path(run["config"].get("dataset", self.data)).resolve()
             if run["data"]["name"] not in (path.name, path.stem):  # as `load` names a file
-                raise self._other("data set")
+                raise self._other("another data set")
 
     def _other(self, what: str) -> ValueError:
         return ValueError(
-            f"{self.name} has runs in {self.folder} with another {what}: give the study another "
+            f"{self.name} has runs in {self.folder} with {what}: give the study another "
             "name or folder, or delete them"
         )
 
@@ -184,13 +190,17 @@ class Study:
 
     def data_for(self, config: Mapping) -> Splits:
         """The images of a configuration. A stand-in is refused: its numbers are no record."""
-        own = {key: config[key] for key in _LOAD_OPTIONS & config.keys()}
-        data = _load(config.get("dataset", self.data), **{**self.options, **own})
+        data = _load(config.get("dataset", self.data), **self.options_for(config))
         if data.stand_in:
             raise ValueError(
                 f"The study {self.name!r} records runs on real data, not on a stand-in"
             )
         return data
+
+    def options_for(self, config: Mapping) -> dict:
+        """What `load` takes beside the name: the study's options, and the configuration's own."""
+        own = {key: config[key] for key in _LOAD_OPTIONS & config.keys()}
+        return {**self.options, **own}
 
     def recipe_for(self, config: Mapping, seed: int) -> Recipe:
         """The recipe with the configuration's own values and the seed."""
@@ -316,7 +326,11 @@ _load = functools.lru_cache(maxsize=2)(load)  # a worker trains many runs on the
 
 
 def _key(config: Mapping, seed: int) -> str:
-    return json.dumps([config, seed], sort_keys=True)
+    return _text([config, seed])
+
+
+def _text(value) -> str:
+    return json.dumps(value, sort_keys=True)
 
 
 def _one(runs: list[dict], chosen: Mapping, metric: str, name: str) -> pd.DataFrame:

@@ -46,9 +46,9 @@ def run(
     dask: the address of a Dask scheduler, "tcp://host:8786", whose workers have labkit and the
         data; `workers` is then theirs to say.
 
-    Raises ValueError for data that cannot be had, for records of another recipe or data set, and
-    for Dask workers of several threads; RuntimeError where a worker was killed (on a cluster: again
-    and again). What is finished then is recorded, and the next call does the rest.
+    Raises ValueError for data that cannot be had, for records of another recipe, data set or
+    options, and for Dask workers of several threads; RuntimeError where a worker was killed (on a
+    cluster: again and again). What is finished then is recorded, and the next call does the rest.
     """
     if not is_whole(workers) or workers < 1:
         raise ValueError(f"workers={workers!r}: give a whole number of processes, 1 or more")
@@ -173,6 +173,7 @@ def _work(study: Study, config: dict, seed: int, device, checkpoints: Path, note
     options = {"device": device, "checkpoint": checkpoint, "on_epoch": on_epoch}
     record = (study.train or train_one)(study, config, seed, **options)
     note.unlink(missing_ok=True)
+    record["data"]["options"] = study.options_for(config)
     return {**record, "wall_seconds": time.perf_counter() - began}
 
 

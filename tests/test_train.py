@@ -93,6 +93,22 @@ def test_weights_are_updated_in_a_single_pass_where_torch_can(make_model):
         assert optimizer.defaults["fused"] is fused
 
 
+@pytest.mark.parametrize(
+    ("device", "layout"),
+    [("mps", torch.contiguous_format), ("cuda", torch.channels_last), ("cpu", torch.channels_last)],
+)
+def test_channels_last_is_left_out_on_mps_where_its_gradients_are_wrong(
+    stripes, monkeypatch, device, layout
+):
+    recipe, where = labkit.Recipe(channels_last=True), torch.device(device)
+    moves = []
+    monkeypatch.setattr(torch.Tensor, "to", lambda tensor, *_: tensor)  # such a device is not here
+    monkeypatch.setattr(nn.Module, "to", lambda model, *_, **to: moves.append(to) or model)
+    train.place(nn.Conv2d(1, 2, 3), recipe, where)
+    assert moves == [{}, {"memory_format": layout}]
+    assert Inputs(stripes.train, recipe, where).memory_format == layout
+
+
 def test_an_epoch_shows_every_image_once_and_normalises_it(stripes):
     recipe = labkit.Recipe(batch_size=50)
     inputs = Inputs(stripes.train, recipe, torch.device("cpu"))

@@ -9,6 +9,7 @@ import sys
 import time
 from contextlib import suppress
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -609,6 +610,24 @@ def test_dask_workers_of_several_threads_are_refused(tmp_path):
         pytest.raises(ValueError, match="several threads.*--nthreads 1"),
     ):
         make_study(tmp_path).run(dask=cluster.scheduler_address, progress=False)
+
+
+def test_a_note_that_cannot_be_written_or_deleted_does_not_end_the_study(tmp_path, monkeypatch):
+    tiny, refused = make_study(tmp_path), []
+
+    def guarded(function):
+        def call(path, *others, **options):
+            if tiny.folder not in Path(path).parents and Path(path).name.startswith("hidden"):
+                refused.append(function.__name__)
+                raise PermissionError("a file that is being read, on Windows")
+            return function(path, *others, **options)
+
+        return call
+
+    monkeypatch.setattr(os, "replace", guarded(os.replace))
+    monkeypatch.setattr(Path, "unlink", guarded(Path.unlink))
+    assert len(tiny.run(progress=False)) == 4
+    assert set(refused) == {"replace", "unlink"}
 
 
 def test_a_worker_on_another_machine_makes_no_folder_for_checkpoints(tmp_path):

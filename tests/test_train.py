@@ -30,6 +30,18 @@ def numbers(history):
     return [{k: v for k, v in row.items() if k != "seconds"} for row in history.rows]
 
 
+class MovingLoss(nn.CrossEntropyLoss):
+    """Weighs the classes, and notes where it is moved."""
+
+    def __init__(self):
+        super().__init__(weight=torch.tensor([1.0, 2.0, 3.0]))
+        self.places = []
+
+    def to(self, where):
+        self.places.append(where)
+        return super().to(where)
+
+
 # ------------------------------------------------------------------- the loop is right
 
 
@@ -699,6 +711,15 @@ def test_evaluation_matches_a_count_by_hand(stripes, make_model):
         F.cross_entropy(logits, stripes.test.labels).item(), abs=1e-5
     )
     assert "stripes test" in repr(result)
+
+
+def test_a_loss_with_tensors_goes_to_the_models_device(stripes, make_model):
+    model, loss, cpu = make_model(), MovingLoss(), torch.device("cpu")
+    recipe = labkit.Recipe(epochs=1)
+    labkit.fit(model, stripes, recipe, loss=loss, device="cpu", progress=False)
+    assert loss.places == [cpu]
+    labkit.evaluate(model, stripes.val, loss=loss)
+    assert loss.places == [cpu, cpu]
 
 
 def test_evaluate_leaves_every_modules_mode_as_it_was(stripes, make_model):

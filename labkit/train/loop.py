@@ -40,7 +40,8 @@ def fit(
 
     The model ends on `device` (default: the best one here) with the weights that
     `recipe.keep` says. `loss` takes (logits N x C, labels N) and defaults to cross-entropy
-    with the recipe's label smoothing; validation is measured without smoothing.
+    with the recipe's label smoothing; validation is measured without smoothing. A loss that is
+    a module, such as `nn.CrossEntropyLoss(weight=...)`, is moved to the device, too.
     `checkpoint` names a file that is rewritten after each epoch: if it is there, the run
     goes on from it, to the same numbers as a run that was never interrupted. `on_epoch` is
     called with the history so far, and ends the run by returning True. The stop button
@@ -57,6 +58,8 @@ def fit(
     _check_needs_validation(data, recipe)
     where = devices.device(device)
     devices.place(model, recipe, where)
+    if isinstance(loss, nn.Module):
+        loss.to(where)
     train = data.train.to(where)
     val = data.val.to(where) if data.val is not None else None
     run = Run(model, data, recipe, where, Path(checkpoint) if checkpoint else None, loss)

@@ -480,6 +480,22 @@ def test_the_stop_button_returns_what_there_is(stripes, make_model):
     assert labkit.evaluate(model, stripes.val).accuracy == pytest.approx(history.best["val_acc"])
 
 
+def test_no_half_of_a_checkpoint_stays_behind(stripes, make_model, tmp_path, monkeypatch):
+    def pressed(state, path):
+        path.write_bytes(b"half")
+        raise KeyboardInterrupt
+
+    left = tmp_path / "run.pt.77.partial"
+    left.write_bytes(b"of a process that was killed")
+    options = {"checkpoint": tmp_path / "run.pt", "progress": False}
+    with monkeypatch.context() as patch:
+        patch.setattr(torch, "save", pressed)
+        labkit.fit(make_model(), stripes, labkit.Recipe(epochs=2), **options)
+    assert not list(tmp_path.iterdir())
+    labkit.fit(make_model(), stripes, labkit.Recipe(epochs=2), **options)
+    assert [path.name for path in tmp_path.iterdir()] == ["run.pt"]
+
+
 def test_an_interrupted_run_goes_on_from_its_checkpoint(stripes, make_model, tmp_path):
     recipe = labkit.Recipe(epochs=4, batch_size=32)
     path = tmp_path / "run.pt"

@@ -605,12 +605,18 @@ def test_numbers_of_numpy_become_plain_ones():
         (lambda: labkit.Plateau(factor=1.5), r"Plateau\(factor=1.5\): give a number between"),
         (lambda: labkit.Plateau(patience=-1), r"Plateau\(patience=-1\): give whole epochs"),
         (lambda: labkit.Cosine(warmup=-1), r"Cosine\(warmup=-1\): give a number of epochs"),
-        (lambda: labkit.OneCycle(rise=2), r"OneCycle\(rise=2\): give a share of the run"),
+        (lambda: labkit.OneCycle(rise=1), r"OneCycle\(rise=1\): give a share of the run"),
     ],
 )
 def test_a_schedule_refuses_what_cannot_be_meant(build, message):
     with pytest.raises(ValueError, match=message):
         build()
+
+
+def test_one_cycle_may_begin_at_the_top(stripes):
+    rates = learning_rates(stripes, labkit.OneCycle(rise=0), optimizer="sgd")
+    assert rates == sorted(rates, reverse=True)
+    assert rates[0] > 0.09
 
 
 def test_one_cycle_can_rise_in_a_single_step(stripes, make_model, quick_fit):

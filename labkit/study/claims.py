@@ -42,9 +42,11 @@ class Contrast:
         return float(self._effects(table).mean())
 
     def measured(self) -> pd.Series:
-        """Our effect, a fraction, seed by seed; empty where nothing is recorded."""
+        """Our effect, a fraction, seed by seed; empty where no run, or none but diverged ones, is
+        recorded."""
         frame = tables.records(self.source)
-        return pd.Series(dtype=float) if frame.empty else self._effects(frame)
+        nothing = frame.empty or ("diverged" in frame and frame["diverged"].notna().all())
+        return pd.Series(dtype=float) if nothing else self._effects(frame)
 
     def _effects(self, frame: pd.DataFrame) -> pd.Series:
         keys = ["seed", *self.over]
@@ -53,8 +55,10 @@ class Contrast:
         if self.change is not None:
             after = tables.where(frame, {**self.base, **self.change})
             values = after.groupby(keys, dropna=False)["value"].mean() - values
-        seeds = values.dropna().groupby("seed").agg(["mean", "size"])
-        return seeds.loc[seeds["size"] == seeds["size"].max(), "mean"].rename("value")
+        values = values.dropna()
+        pairs = values.groupby(list(self.over), dropna=False).ngroups if self.over else 1
+        seeds = values.groupby("seed").agg(["mean", "size"])
+        return seeds.loc[seeds["size"] == pairs, "mean"].rename("value")
 
 
 @dataclass(frozen=True)

@@ -178,6 +178,23 @@ def test_the_loss_may_depend_on_the_configuration(tmp_path):
     assert (frame.set_index("scale").loc[1.0, "train_loss"] > 0).all()
 
 
+def test_images_are_read_once_and_again_when_their_file_changes(tmp_path):
+    tiny = make_study(tmp_path)
+    first = tiny.data_for({})
+    assert tiny.data_for({}) is first
+    path = tmp_path / "tiny.npz"
+    arrays = dict(np.load(path))
+    np.savez(path, **{**arrays, "x_train": arrays["x_train"][::-1] // 2})
+    assert tiny.data_for({}).fingerprint != first.fingerprint
+    with pytest.raises(ValueError, match="there is no file"):
+        replace(tiny, data=str(tmp_path / "none.npz")).data_for({})
+
+
+def test_the_size_of_images_may_be_a_list(tmp_path):
+    shapes = make_study(tmp_path, options={"size": [1, 8, 8], "limit": 100})
+    assert replace(shapes, data="shapes").data_for({}).shape == (1, 8, 8)
+
+
 def test_a_stand_in_is_refused(tmp_path, monkeypatch):
     tiny = make_study(tmp_path)
     stripes = replace(tiny.data_for({}), stand_in=True)

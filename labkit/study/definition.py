@@ -14,7 +14,7 @@ import torch
 from torch import nn
 
 from labkit import models, train
-from labkit.data import Splits, load
+from labkit.data import Splits, available, load
 from labkit.study import tables
 from labkit.study.intervals import Difference, paired_difference
 from labkit.train import History, Recipe
@@ -322,7 +322,18 @@ def record(
     return run
 
 
-_load = functools.lru_cache(maxsize=2)(load)  # a worker trains many runs on the same images
+def _load(name: str, **options) -> Splits:
+    """`load`, whose last two answers stay in memory until a file changes: a worker trains many
+    runs on the same images."""
+    files = () if name in available() else (Path(name), *Path(name).rglob("*"))
+    stamps = tuple(sorted((str(f), f.stat().st_mtime_ns) for f in files if f.exists()))
+    plain = {key: tuple(v) if isinstance(v, list) else v for key, v in options.items()}
+    return _remembered(name, stamps, **plain)
+
+
+@functools.lru_cache(maxsize=2)
+def _remembered(name: str, stamps: tuple, **options) -> Splits:
+    return load(name, **options)
 
 
 def _key(config: Mapping, seed: int) -> str:

@@ -37,8 +37,8 @@ def by_name(config: Mapping) -> nn.Module:
     its constructor. Raises ValueError for another name, or an option that neither has."""
     name = config.get("model")
     kind = getattr(models, str(name), None)
-    if not (isinstance(kind, type) and issubclass(kind, nn.Module)):
-        known = sorted(n for n, v in vars(models).items() if isinstance(v, type) and n[0] != "_")
+    if not _is_network(kind):
+        known = sorted(n for n, v in vars(models).items() if _is_network(v) and n[0] != "_")
         raise ValueError(
             f'labkit.models has no {name!r} for the key "model"; it has {", ".join(known)}'
         )
@@ -50,6 +50,10 @@ def by_name(config: Mapping) -> nn.Module:
             has = ", ".join(options)
             raise ValueError(f"{key!r} is no option of {name}, which has {has}, nor of Recipe")
     return kind(**own)
+
+
+def _is_network(kind) -> bool:
+    return isinstance(kind, type) and issubclass(kind, nn.Module)
 
 
 @dataclass(frozen=True)

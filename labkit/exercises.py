@@ -127,9 +127,10 @@ def expected(root: Path) -> dict[Path, str]:
     }
 
 
-def stale(root: Path) -> list[Path]:
-    """The student copies that are not what their lab makes: changed, missing, or left over."""
-    wanted = expected(root)
+def stale(root: Path, wanted: dict[Path, str] | None = None) -> list[Path]:
+    """The student copies that are not `wanted`, by default what their lab makes: changed, missing,
+    or left over."""
+    wanted = expected(root) if wanted is None else wanted
     there = set((root / "notebooks" / "exercises").glob("*.ipynb"))
     differ = {path for path in there & set(wanted) if path.read_text("utf-8") != wanted[path]}
     return sorted(differ | (there ^ set(wanted)))
@@ -141,7 +142,8 @@ def write(root: Path) -> list[Path]:
     Raises ValueError, before anything is written, where somebody has worked in a copy: one that
     has outputs would be lost.
     """
-    changed, wanted = stale(root), expected(root)
+    wanted = expected(root)
+    changed = stale(root, wanted)
     for path in changed:
         if path.exists() and _has_outputs(read_notebook(path)):
             raise ValueError(

@@ -143,7 +143,7 @@ def _take(images: Tensor, index: Tensor) -> Tensor:
     """N x C x H x W: in each image the pixels at `index`, N x H x W, of its flattened H x W."""
     n, height, width = index.shape
     channels = images.shape[1]
-    index = index.view(n, 1, -1).expand(-1, channels, -1)
+    index = index.view(n, 1, height * width).expand(-1, channels, -1)
     return images.flatten(2).gather(2, index).view(n, channels, height, width)
 
 
@@ -157,7 +157,7 @@ def _cut_pixels(images: Tensor, top: Tensor, left: Tensor, height: int, width: i
 def _cut_rows(images: Tensor, top: Tensor, left: Tensor, height: int, width: int) -> Tensor:
     """The same, several times as fast on a CPU: copies rows, from where each starts in memory."""
     n, channels, rows, columns = images.shape
-    row = images.contiguous().as_strided((images.numel() - width + 1, width), (1, 1))
+    row = images.contiguous().as_strided((max(images.numel() - width + 1, 0), width), (1, 1))
     plane = _range(n * channels, images).view(n, channels, 1) * rows * columns
     corner = plane + (top * columns + left)[:, None, None]
     start = corner + _range(height, images) * columns

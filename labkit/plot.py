@@ -46,7 +46,8 @@ def curves(history: History, axes=None) -> np.ndarray:
     if axes is None:
         _, axes = plt.subplots(1, 2, figsize=(9, 3.4), layout="constrained")
     frame = history.frame()
-    for ax, quantity, title in zip(axes, ("loss", "acc"), ("Loss", "Accuracy"), strict=True):
+    quantities = ("loss", "Loss", "loss (nats)"), ("acc", "Accuracy", "accuracy (fraction)")
+    for ax, (quantity, title, label) in zip(axes, quantities, strict=True):
         for split in ("train", "val"):
             column = f"{split}_{quantity}"
             if column in frame:
@@ -62,15 +63,11 @@ def curves(history: History, axes=None) -> np.ndarray:
             ax.axvline(
                 history.best["epoch"], color="0.6", linestyle=":", linewidth=1.2, label="best epoch"
             )
-        ax.set(title=f"{title}, {history.data}", xlabel="epoch", ylabel=_axis_label(quantity))
+        ax.set(title=f"{title}, {history.data}", xlabel="epoch", ylabel=label)
         ax.xaxis.set_major_locator(MaxNLocator(integer=True))
         _tidy(ax)
     axes[0].legend(frameon=False)
     return np.asarray(axes)
-
-
-def _axis_label(quantity: str) -> str:
-    return "loss (nats)" if quantity == "loss" else "accuracy (fraction)"
 
 
 def confusion(evaluation: Evaluation, normalize: bool = False, ax: Axes | None = None) -> Axes:

@@ -113,11 +113,11 @@ def timed(
     compiled: put the network through torch.compile.
     on_reading: called with the history so far; ends the run by returning True.
 
-    Raises `train.Diverged` when the loss is no longer finite, and ValueError for an unknown feed,
-    for a number that can't be meant, and for the schedule `Plateau`, which waits for the end of an
-    epoch.
+    Raises `train.Diverged` when the loss is no longer finite, and ValueError for a model, data or a
+    recipe that do not fit, an unknown feed, a number that can't be meant, and the schedule
+    `Plateau`, which waits for the end of an epoch.
     """
-    train.check_split(data.train)
+    train.check_arguments("timed", model, data, recipe)
     train.check_split(data.val)
     per_epoch = train.steps_in_epoch(len(data.train), recipe.batch_size)
     steps = recipe.epochs * per_epoch if steps is None else steps
@@ -177,7 +177,7 @@ def timed(
             found = train.evaluate(averaged.module if averaged else model, val, recipe=recipe)
             history.rows.append(
                 {
-                    "epoch": step * recipe.batch_size / len(split),
+                    "epoch": step * min(recipe.batch_size, len(split)) / len(split),
                     "step": step,
                     "train_loss": train_loss,
                     "lr": lr,

@@ -36,6 +36,12 @@ def test_shape_dtype_and_input_stay_and_a_seed_repeats_the_draws(transform, dtyp
 
 
 @pytest.mark.parametrize("transform", ALL, ids=lambda t: type(t).__name__)
+def test_an_empty_batch_stays_empty(transform):
+    images = torch.zeros(0, 3, 8, 8, dtype=torch.uint8)
+    assert draw(transform, images).shape == images.shape
+
+
+@pytest.mark.parametrize("transform", ALL, ids=lambda t: type(t).__name__)
 def test_how_the_images_lie_in_memory_does_not_matter(transform):
     images = torch.randint(1, 256, (8, 3, 20, 36), generator=torch.Generator().manual_seed(1))
     expected = draw(transform, images)

@@ -44,6 +44,23 @@ def test_a_seed_that_lacks_a_pair_is_left_out(table):
     assert contrast.measured().empty
 
 
+def test_seeds_with_other_pairs_are_not_averaged(table):
+    frame = pd.concat([TABLE, TABLE[TABLE["pool"] == "max"].replace("max", "min")])
+    lacks = {0: "min", 1: "max"}
+    table["records"] = frame[frame["pool"] != frame["seed"].map(lacks)]
+    contrast = study.Contrast("tiny", {"bn": False}, {"bn": True}, over=("pool",))
+    assert contrast.measured().index.tolist() == [2]
+    table["records"] = table["records"][table["records"]["seed"] < 2]
+    assert contrast.measured().empty
+
+
+def test_a_study_all_of_whose_runs_diverged_has_no_effect(table):
+    frame = TABLE.drop(columns="test_accuracy")
+    table["records"] = frame.assign(diverged="The loss became nan at step 3")
+    claim = study.Claim("00", "?", study.Contrast("tiny", {"bn": False}, {"bn": True}))
+    assert study.judge((claim,))["verdict"].item() == "not recorded"
+
+
 def test_a_metric_may_be_an_expression_and_per_cent(table):
     table["records"] = TABLE.assign(train=90.0, val=80.0)
     gap = study.Contrast("tiny", {"bn": True, "pool": "avg"}, None, "train - val", unit=0.01)

@@ -257,6 +257,7 @@ def test_identical_images_with_two_labels_have_one_order(folder):
         ({"val_fraction": -0.1}, "val_fraction=-0.1 must"),
         ({"val_fraction": float("nan")}, "val_fraction=nan must"),
         ({"val_fraction": "0.1"}, "val_fraction='0.1' must"),
+        ({"val_fraction": False}, "val_fraction=False must"),
         ({"test_fraction": 0}, "test_fraction=0 must"),
         ({"test_fraction": 1.0}, "test_fraction=1.0 must"),
         ({"seed": -1}, "seed=-1 must"),

@@ -228,3 +228,19 @@ def test_the_loader_feeds_fewer_images_than_a_batch(stripes, make_model):
     import_torchvision()
     recipe = replace(RECIPE, batch_size=1000)
     assert speedrun.timed(make_model(), stripes, recipe, steps=2, feed="loader").rows
+
+
+def test_a_batch_larger_than_the_data_is_one_epoch(stripes, make_model):
+    recipe = replace(RECIPE, batch_size=1000)
+    history = speedrun.timed(make_model(), stripes, recipe, steps=2, every=1)
+    assert [row["epoch"] for row in history.rows] == [1, 2]
+
+
+def test_what_is_no_model_no_data_or_no_recipe_is_named(stripes, make_model):
+    for wrong, said in (
+        ((torch.nn.Linear, stripes, RECIPE), "timed got the class Linear for a model"),
+        ((make_model(), stripes.train, RECIPE), "timed got a Split for data"),
+        ((make_model(), stripes, {"epochs": 1}), "timed got a dict for a recipe"),
+    ):
+        with pytest.raises(ValueError, match=said):
+            speedrun.timed(*wrong)

@@ -4,6 +4,7 @@ import json
 import sys
 
 import numpy as np
+import pandas as pd
 import pytest
 
 from labkit import study
@@ -95,6 +96,14 @@ def test_interval_refuses_what_has_no_spread(values):
 def test_interval_refuses_a_confidence_in_percent():
     with pytest.raises(ValueError, match=r"interval\(confidence=95\).*between 0 and 1"):
         study.interval([1, 2, 3], confidence=95)
+
+
+def test_a_difference_of_a_column_that_a_table_lacks_is_refused():
+    a = pd.DataFrame({"seed": [0, 1], "test_accuracy": [0.5, 0.6]})
+    with pytest.raises(ValueError, match=r"no column 'test_acc': .*study\.records"):
+        study.paired_difference(a, a, "test_acc")
+    with pytest.raises(ValueError, match="no column 'seed'"):
+        study.paired_difference(a, a[["test_accuracy"]], "test_accuracy")
 
 
 def test_without_scipy_the_way_to_it_is_named(monkeypatch):

@@ -9,6 +9,7 @@ import sys
 import time
 from contextlib import suppress
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -177,6 +178,23 @@ def test_the_loss_may_depend_on_the_configuration(tmp_path):
     assert (frame.set_index("scale").loc[1.0, "train_loss"] > 0).all()
 
 
+def test_images_are_read_once_and_again_when_their_file_changes(tmp_path):
+    tiny = make_study(tmp_path)
+    first = tiny.data_for({})
+    assert tiny.data_for({}) is first
+    path = tmp_path / "tiny.npz"
+    arrays = dict(np.load(path))
+    np.savez(path, **{**arrays, "x_train": arrays["x_train"][::-1] // 2})
+    assert tiny.data_for({}).fingerprint != first.fingerprint
+    with pytest.raises(ValueError, match="there is no file"):
+        replace(tiny, data=str(tmp_path / "none.npz")).data_for({})
+
+
+def test_the_size_of_images_may_be_a_list(tmp_path):
+    shapes = make_study(tmp_path, options={"size": [1, 8, 8], "limit": 100})
+    assert replace(shapes, data="shapes").data_for({}).shape == (1, 8, 8)
+
+
 def test_a_stand_in_is_refused(tmp_path, monkeypatch):
     tiny = make_study(tmp_path)
     stripes = replace(tiny.data_for({}), stand_in=True)
@@ -234,6 +252,29 @@ def test_a_study_does_not_go_on_with_another_data_set(tmp_path):
         replace(tiny, data=str(other), train=untrained).run()
 
 
+def test_a_study_does_not_mix_runs_on_different_parts_of_a_data_set(tmp_path):
+    small = make_study(tmp_path, options={"limit": 100, "seed": 7})
+    small.run(progress=False)
+    assert small.recorded()[0]["data"]["options"] == {"limit": 100, "seed": 7}
+    more = replace(small, options={"limit": 150, "seed": 7}, seeds=(0, 1, 2), train=untrained)
+    for read in (more.missing, more.frame, more.run):
+        with pytest.raises(ValueError, match="tiny has runs in .* with other options, .*100.*give"):
+            read()
+
+
+def test_a_configurations_own_limit_counts_and_a_record_without_options_is_the_studys(tmp_path):
+    sizes = {"model": "MLP", "in_features": 36, "num_classes": 2}
+    tiny = make_study(tmp_path, study.grid(**sizes, limit=[50, 100]), options={"limit": 10})
+    tiny.run(progress=False)
+    assert [run["data"]["options"]["limit"] for run in tiny.recorded()] == [100, 100, 50, 50]
+    assert not replace(tiny, options={"limit": 20}).missing()
+    for path in tiny.folder.glob("*.json"):
+        run = json.loads(path.read_text())
+        del run["data"]["options"]
+        path.write_text(json.dumps(run))
+    assert not replace(tiny, options={"seed": 3}).missing()
+
+
 @pytest.mark.parametrize(
     ("low", "high", "verdict"),
     [
@@ -278,6 +319,7 @@ def test_a_study_without_runs_or_with_one_twice_is_refused(tmp_path):
         ({"seeds": np.arange(2)}, r"np\.int64\(0\)"),
         ({"configs": study.grid(lr=np.logspace(-3, -1, 3))}, r"array\(\[0\.001"),
         ({"configs": [{"schedule": labkit.Step(3)}]}, "Step"),
+        ({"options": {"limit": np.int64(9)}}, r"np\.int64\(9\)"),
     ],
 )
 def test_a_value_that_a_record_cannot_hold_is_refused_before_training(tmp_path, options, value):
@@ -293,8 +335,9 @@ def test_a_grid_takes_a_range_and_a_label_a_list(tmp_path):
 
 
 def test_an_unknown_model_is_answered_with_the_list():
-    with pytest.raises(ValueError, match="'Transformer'.*ResNet18"):
+    with pytest.raises(ValueError, match="'Transformer'.*ResNet18") as error:
         study.by_name({"model": "Transformer"})
+    assert "Tensor" not in str(error.value)
     with pytest.raises(ValueError, match='no None for the key "model"'):
         study.by_name({"lr": 0.1})
     with pytest.raises(
@@ -585,6 +628,24 @@ def test_dask_workers_of_several_threads_are_refused(tmp_path):
         pytest.raises(ValueError, match="several threads.*--nthreads 1"),
     ):
         make_study(tmp_path).run(dask=cluster.scheduler_address, progress=False)
+
+
+def test_a_note_that_cannot_be_written_or_deleted_does_not_end_the_study(tmp_path, monkeypatch):
+    tiny, refused = make_study(tmp_path), []
+
+    def guarded(function):
+        def call(path, *others, **options):
+            if tiny.folder not in Path(path).parents and Path(path).name.startswith("hidden"):
+                refused.append(function.__name__)
+                raise PermissionError("a file that is being read, on Windows")
+            return function(path, *others, **options)
+
+        return call
+
+    monkeypatch.setattr(os, "replace", guarded(os.replace))
+    monkeypatch.setattr(Path, "unlink", guarded(Path.unlink))
+    assert len(tiny.run(progress=False)) == 4
+    assert set(refused) == {"replace", "unlink"}
 
 
 def test_a_worker_on_another_machine_makes_no_folder_for_checkpoints(tmp_path):

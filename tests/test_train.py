@@ -30,6 +30,18 @@ def numbers(history):
     return [{k: v for k, v in row.items() if k != "seconds"} for row in history.rows]
 
 
+class MovingLoss(nn.CrossEntropyLoss):
+    """Weighs the classes, and notes where it is moved."""
+
+    def __init__(self):
+        super().__init__(weight=torch.tensor([1.0, 2.0, 3.0]))
+        self.places = []
+
+    def to(self, where):
+        self.places.append(where)
+        return super().to(where)
+
+
 # ------------------------------------------------------------------- the loop is right
 
 
@@ -91,6 +103,22 @@ def test_weights_are_updated_in_a_single_pass_where_torch_can(make_model):
     for device, fused in (("cpu", True), ("meta", None)):  # as on MPS: not everywhere
         optimizer = train.build_optimizer(make_model().to(device), labkit.Recipe())
         assert optimizer.defaults["fused"] is fused
+
+
+@pytest.mark.parametrize(
+    ("device", "layout"),
+    [("mps", torch.contiguous_format), ("cuda", torch.channels_last), ("cpu", torch.channels_last)],
+)
+def test_channels_last_is_left_out_on_mps_where_its_gradients_are_wrong(
+    stripes, monkeypatch, device, layout
+):
+    recipe, where = labkit.Recipe(channels_last=True), torch.device(device)
+    moves = []
+    monkeypatch.setattr(torch.Tensor, "to", lambda tensor, *_: tensor)  # such a device is not here
+    monkeypatch.setattr(nn.Module, "to", lambda model, *_, **to: moves.append(to) or model)
+    train.place(nn.Conv2d(1, 2, 3), recipe, where)
+    assert moves == [{}, {"memory_format": layout}]
+    assert Inputs(stripes.train, recipe, where).memory_format == layout
 
 
 def test_an_epoch_shows_every_image_once_and_normalises_it(stripes):
@@ -452,6 +480,22 @@ def test_the_stop_button_returns_what_there_is(stripes, make_model):
     assert labkit.evaluate(model, stripes.val).accuracy == pytest.approx(history.best["val_acc"])
 
 
+def test_no_half_of_a_checkpoint_stays_behind(stripes, make_model, tmp_path, monkeypatch):
+    def pressed(state, path):
+        path.write_bytes(b"half")
+        raise KeyboardInterrupt
+
+    left = tmp_path / "run.pt.77.partial"
+    left.write_bytes(b"of a process that was killed")
+    options = {"checkpoint": tmp_path / "run.pt", "progress": False}
+    with monkeypatch.context() as patch:
+        patch.setattr(torch, "save", pressed)
+        labkit.fit(make_model(), stripes, labkit.Recipe(epochs=2), **options)
+    assert not list(tmp_path.iterdir())
+    labkit.fit(make_model(), stripes, labkit.Recipe(epochs=2), **options)
+    assert [path.name for path in tmp_path.iterdir()] == ["run.pt"]
+
+
 def test_an_interrupted_run_goes_on_from_its_checkpoint(stripes, make_model, tmp_path):
     recipe = labkit.Recipe(epochs=4, batch_size=32)
     path = tmp_path / "run.pt"
@@ -578,12 +622,18 @@ def test_numbers_of_numpy_become_plain_ones():
         (lambda: labkit.Plateau(factor=1.5), r"Plateau\(factor=1.5\): give a number between"),
         (lambda: labkit.Plateau(patience=-1), r"Plateau\(patience=-1\): give whole epochs"),
         (lambda: labkit.Cosine(warmup=-1), r"Cosine\(warmup=-1\): give a number of epochs"),
-        (lambda: labkit.OneCycle(rise=2), r"OneCycle\(rise=2\): give a share of the run"),
+        (lambda: labkit.OneCycle(rise=1), r"OneCycle\(rise=1\): give a share of the run"),
     ],
 )
 def test_a_schedule_refuses_what_cannot_be_meant(build, message):
     with pytest.raises(ValueError, match=message):
         build()
+
+
+def test_one_cycle_may_begin_at_the_top(stripes):
+    rates = learning_rates(stripes, labkit.OneCycle(rise=0), optimizer="sgd")
+    assert rates == sorted(rates, reverse=True)
+    assert rates[0] > 0.09
 
 
 def test_one_cycle_can_rise_in_a_single_step(stripes, make_model, quick_fit):
@@ -700,6 +750,15 @@ def test_evaluation_matches_a_count_by_hand(stripes, make_model):
         F.cross_entropy(logits, stripes.test.labels).item(), abs=1e-5
     )
     assert "stripes test" in repr(result)
+
+
+def test_a_loss_with_tensors_goes_to_the_models_device(stripes, make_model):
+    model, loss, cpu = make_model(), MovingLoss(), torch.device("cpu")
+    recipe = labkit.Recipe(epochs=1)
+    labkit.fit(model, stripes, recipe, loss=loss, device="cpu", progress=False)
+    assert loss.places == [cpu]
+    labkit.evaluate(model, stripes.val, loss=loss)
+    assert loss.places == [cpu, cpu]
 
 
 def test_evaluate_leaves_every_modules_mode_as_it_was(stripes, make_model):

@@ -96,6 +96,13 @@ def test_each_control_is_a_labelled_dropdown(picker):
     assert picker.box.children[1] is picker.image
 
 
+def test_zero_and_one_among_other_numbers_are_numbers():
+    levels = {("CNN", True, 0.0): (0.9,), ("CNN", False, 0.3): (0.8,), ("CNN", False, 1.0): (0.7,)}
+    controls = widgets.ablation(make_curves(levels), KEYS).controls
+    assert controls["batchnorm"].options == (("off", False), ("on", True))
+    assert controls["pooling"].options == (("0", 0.0), ("0.3", 0.3), ("1", 1.0))
+
+
 def test_a_start_may_be_given():
     picker = widgets.ablation(make_curves(), KEYS, start={"model": "MLP", "batchnorm": False})
     assert title(picker.draw(**picker.values)).startswith("MLP: 0.8600")

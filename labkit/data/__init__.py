@@ -9,7 +9,6 @@ import os
 import warnings
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
-from numbers import Integral, Real
 from pathlib import Path
 
 import numpy as np
@@ -27,6 +26,7 @@ from labkit.data.named import (
     read,
 )
 from labkit.data.split import Pool, fingerprint, statistics
+from labkit.settings import is_number, is_whole
 
 __all__ = [
     "DataUnavailable",
@@ -255,15 +255,13 @@ def _unknown(name: str) -> ValueError:
 
 
 def _check_options(val_fraction, test_fraction, seed, limit) -> None:
-    if val_fraction is not None and not (isinstance(val_fraction, Real) and 0 <= val_fraction < 1):
+    if val_fraction is not None and not (is_number(val_fraction) and 0 <= val_fraction < 1):
         raise ValueError(f"val_fraction={val_fraction!r} must be a number from 0 to below 1.")
-    if not (isinstance(test_fraction, Real) and 0 < test_fraction < 1):
+    if not (is_number(test_fraction) and 0 < test_fraction < 1):
         raise ValueError(f"test_fraction={test_fraction!r} must be a number between 0 and 1.")
-    if isinstance(seed, bool) or not isinstance(seed, Integral) or seed < 0:
+    if not is_whole(seed) or seed < 0:
         raise ValueError(f"seed={seed!r} must be a whole number, 0 or larger.")
-    if limit is not None and (
-        isinstance(limit, bool) or not isinstance(limit, Integral) or limit < 1
-    ):
+    if limit is not None and (not is_whole(limit) or limit < 1):
         raise ValueError(f"limit={limit!r} must be a whole number, 1 or larger, or None.")
 
 
@@ -275,7 +273,7 @@ def _check_size(size) -> tuple[int | None, int, int] | None:
     if (
         len(triple) != 3
         or triple[0] not in (None, 1, 3)
-        or not all(isinstance(side, Integral) and 4 <= side <= 1024 for side in triple[1:])
+        or not all(is_whole(side) and 4 <= side <= 1024 for side in triple[1:])
     ):
         raise ValueError(
             f"size={size!r} must be a side of 4 to 1024 pixels, or (channels, height, width) "

@@ -14,7 +14,7 @@ import torch
 from torch import nn
 
 from labkit import models, train
-from labkit.data import Splits, load
+from labkit.data import Splits, available, load
 from labkit.study import tables
 from labkit.study.intervals import Difference, paired_difference
 from labkit.train import History, Recipe
@@ -37,8 +37,8 @@ def by_name(config: Mapping) -> nn.Module:
     its constructor. Raises ValueError for another name, or an option that neither has."""
     name = config.get("model")
     kind = getattr(models, str(name), None)
-    if not (isinstance(kind, type) and issubclass(kind, nn.Module)):
-        known = sorted(n for n, v in vars(models).items() if isinstance(v, type) and n[0] != "_")
+    if not _is_network(kind):
+        known = sorted(n for n, v in vars(models).items() if _is_network(v) and n[0] != "_")
         raise ValueError(
             f'labkit.models has no {name!r} for the key "model"; it has {", ".join(known)}'
         )
@@ -50,6 +50,10 @@ def by_name(config: Mapping) -> nn.Module:
             has = ", ".join(options)
             raise ValueError(f"{key!r} is no option of {name}, which has {has}, nor of Recipe")
     return kind(**own)
+
+
+def _is_network(kind) -> bool:
+    return isinstance(kind, type) and issubclass(kind, nn.Module)
 
 
 @dataclass(frozen=True)
@@ -107,13 +111,14 @@ class Study:
         return [(config, seed) for seed in self.seeds for config in self.configs]
 
     def _check_values(self) -> None:
-        for value in (*self.seeds, *(v for config in self.configs for v in config.values())):
+        chosen = (v for values in (*self.configs, self.options) for v in values.values())
+        for value in (*self.seeds, *chosen):
             try:
                 json.dumps(value)
             except TypeError:
                 raise ValueError(
-                    f"The study {self.name!r} has {value!r} in its configs or seeds: give plain "
-                    "numbers, words and lists"
+                    f"The study {self.name!r} has {value!r} in its configs, options or seeds: give "
+                    "plain numbers, words and lists"
                 ) from None
         if any("seed" in config for config in self.configs):
             raise ValueError(
@@ -128,7 +133,8 @@ class Study:
     def recorded(self) -> list[dict]:
         """The runs that a file records, as the files hold them; none that `select` left out.
 
-        Raises ValueError for a run whose recipe is no longer the study's.
+        Raises ValueError for a run whose recipe, or whose options of `load`, are no longer the
+        study's. A file without options counts as the study's.
         """
         mine, found = {_key(*run): run for run in self.runs()}, []
         for run in tables.runs_in(self.folder):
@@ -136,7 +142,11 @@ class Study:
             if planned is None:
                 continue
             if "recipe" in run and Recipe.from_dict(run["recipe"]) != self.recipe_for(*planned):
-                raise self._other("recipe")
+                raise self._other("another recipe")
+            wanted = self.options_for(run["config"])
+            options = run["data"].get("options", wanted)
+            if _text(options) != _text(wanted):
+                raise self._other(f"other options, {options}")
             found.append(run)
         return found
 
@@ -145,11 +155,11 @@ class Study:
         for run in self.recorded():
             path = Path(run["config"].get("dataset", self.data)).resolve()
             if run["data"]["name"] not in (path.name, path.stem):  # as `load` names a file
-                raise self._other("data set")
+                raise self._other("another data set")
 
     def _other(self, what: str) -> ValueError:
         return ValueError(
-            f"{self.name} has runs in {self.folder} with another {what}: give the study another "
+            f"{self.name} has runs in {self.folder} with {what}: give the study another "
             "name or folder, or delete them"
         )
 
@@ -184,13 +194,17 @@ class Study:
 
     def data_for(self, config: Mapping) -> Splits:
         """The images of a configuration. A stand-in is refused: its numbers are no record."""
-        own = {key: config[key] for key in _LOAD_OPTIONS & config.keys()}
-        data = _load(config.get("dataset", self.data), **{**self.options, **own})
+        data = _load(config.get("dataset", self.data), **self.options_for(config))
         if data.stand_in:
             raise ValueError(
                 f"The study {self.name!r} records runs on real data, not on a stand-in"
             )
         return data
+
+    def options_for(self, config: Mapping) -> dict:
+        """What `load` takes beside the name: the study's options, and the configuration's own."""
+        own = {key: config[key] for key in _LOAD_OPTIONS & config.keys()}
+        return {**self.options, **own}
 
     def recipe_for(self, config: Mapping, seed: int) -> Recipe:
         """The recipe with the configuration's own values and the seed."""
@@ -312,11 +326,26 @@ def record(
     return run
 
 
-_load = functools.lru_cache(maxsize=2)(load)  # a worker trains many runs on the same images
+def _load(name: str, **options) -> Splits:
+    """`load`, whose last two answers stay in memory until a file changes: a worker trains many
+    runs on the same images."""
+    files = () if name in available() else (Path(name), *Path(name).rglob("*"))
+    stamps = tuple(sorted((str(f), f.stat().st_mtime_ns) for f in files if f.exists()))
+    plain = {key: tuple(v) if isinstance(v, list) else v for key, v in options.items()}
+    return _remembered(name, stamps, **plain)
+
+
+@functools.lru_cache(maxsize=2)
+def _remembered(name: str, stamps: tuple, **options) -> Splits:
+    return load(name, **options)
 
 
 def _key(config: Mapping, seed: int) -> str:
-    return json.dumps([config, seed], sort_keys=True)
+    return _text([config, seed])
+
+
+def _text(value) -> str:
+    return json.dumps(value, sort_keys=True)
 
 
 def _one(runs: list[dict], chosen: Mapping, metric: str, name: str) -> pd.DataFrame:

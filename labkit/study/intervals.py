@@ -60,8 +60,15 @@ class Difference:
 def paired_difference(a: pd.DataFrame, b: pd.DataFrame, metric: str) -> Difference:
     """`metric` of `a` minus that of `b`, paired by the column "seed" (rows of `study.records`).
 
-    Raises ValueError where fewer than two seeds have both, or a value is not finite.
+    Raises ValueError where a column is missing, where fewer than two seeds have both, or where a
+    value is not finite.
     """
+    for column in ("seed", metric):
+        if column not in a or column not in b:
+            raise ValueError(
+                f"A table for paired_difference has no column {column!r}: give rows of "
+                "study.records, and one of their columns"
+            )
     both = pd.merge(a[["seed", metric]], b[["seed", metric]], on="seed", suffixes=("_a", "_b"))
     differences = both[f"{metric}_a"] - both[f"{metric}_b"]
     return Difference(*interval(differences), n=len(differences))

@@ -46,9 +46,9 @@ def run(
     dask: the address of a Dask scheduler, "tcp://host:8786", whose workers have labkit and the
         data; `workers` is then theirs to say.
 
-    Raises ValueError for data that cannot be had, for records of another recipe or data set, and
-    for Dask workers of several threads; RuntimeError where a worker was killed (on a cluster: again
-    and again). What is finished then is recorded, and the next call does the rest.
+    Raises ValueError for data that cannot be had, for records of another recipe, data set or
+    options, and for Dask workers of several threads; RuntimeError where a worker was killed (on a
+    cluster: again and again). What is finished then is recorded, and the next call does the rest.
     """
     if not is_whole(workers) or workers < 1:
         raise ValueError(f"workers={workers!r}: give a whole number of processes, 1 or more")
@@ -162,9 +162,9 @@ def _work(study: Study, config: dict, seed: int, device, checkpoints: Path, note
 
     def on_epoch(history) -> None:
         row = history.rows[-1]
-        if notes.is_dir():  # a worker on another machine does without
-            line = {"done": row["epoch"] / history.recipe.epochs, "epoch": row["epoch"]}
-            save({**line, "of": history.recipe.epochs, "val_acc": row.get("val_acc")}, note)
+        line = {"epoch": row["epoch"], "of": history.recipe.epochs, "val_acc": row.get("val_acc")}
+        with suppress(OSError):  # a worker on another machine, or a full disk, does without
+            save(line, note)
 
     if os.environ.get("OMP_NUM_THREADS") == "1":  # a worker that was forked keeps torch's default
         torch.set_num_threads(1)
@@ -172,7 +172,9 @@ def _work(study: Study, config: dict, seed: int, device, checkpoints: Path, note
     checkpoint = checkpoints / f"{label}.pt" if study.folder.is_dir() else None
     options = {"device": device, "checkpoint": checkpoint, "on_epoch": on_epoch}
     record = (study.train or train_one)(study, config, seed, **options)
-    note.unlink(missing_ok=True)
+    with suppress(OSError):
+        note.unlink()
+    record["data"]["options"] = study.options_for(config)
     return {**record, "wall_seconds": time.perf_counter() - began}
 
 
@@ -245,7 +247,8 @@ class _Lines:
             if note["val_acc"] is not None:
                 bar.set_postfix_str(f"validation {note['val_acc']:.3f}", refresh=False)
             bar.refresh()
-        self.whole.n = min(self.done + sum(note["done"] for note in running.values()), self.count)
+        begun = sum(note["epoch"] / note["of"] for note in running.values())
+        self.whole.n = min(self.done + begun, self.count)
         self.whole.refresh()
 
 

@@ -3,7 +3,14 @@
 from labkit.train.devices import autocast, device, device_name, own_random_numbers, place, seed
 from labkit.train.evaluation import Evaluation, check_logits, evaluate, predict
 from labkit.train.history import Diverged, History, versions
-from labkit.train.inputs import Inputs, batches, check_split, endless_batches, steps_in_epoch
+from labkit.train.inputs import (
+    Inputs,
+    batches,
+    check_arguments,
+    check_split,
+    endless_batches,
+    steps_in_epoch,
+)
 from labkit.train.loop import fit
 from labkit.train.range import lr_range
 from labkit.train.reading import read_curves
@@ -35,6 +42,7 @@ __all__ = [
     "autocast",
     "batches",
     "build_optimizer",
+    "check_arguments",
     "check_logits",
     "check_split",
     "device",

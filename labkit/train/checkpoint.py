@@ -1,7 +1,9 @@
 """The state of a run: what a checkpoint must hold, and how it is saved and restored."""
 
 import copy
+import glob
 import os
+from contextlib import suppress
 from functools import partial
 from pathlib import Path
 
@@ -41,8 +43,10 @@ class Run:
         val = 0 if data.val is None else len(data.val)
         self.split = [len(data.train), val, *data.mean, *data.std]
         self.loss = _identity_of(loss)
-        if path is not None and path.exists():
-            self._resume()
+        if path is not None:
+            self._clear_partials()
+            if path.exists():
+                self._resume()
 
     def seed_epoch(self, epoch: int) -> torch.Generator:
         """Fresh random numbers that depend on the seed and the epoch alone, so that a
@@ -71,20 +75,27 @@ class Run:
             return
         self.path.parent.mkdir(parents=True, exist_ok=True)
         partial = self.path.with_name(self.path.name + f".{os.getpid()}.partial")
-        torch.save(
-            {
-                "format": self.FORMAT,
-                "identity": self._identity(),
-                "rows": self.history.rows,
-                "stopped": self.history.stopped,
-                "model": self.model.state_dict(),
-                "best": self.best_weights,
-                "optimizer": self.optimizer.state_dict(),
-                "scheduler": self.scheduler.state_dict(),
-            },
-            partial,
-        )
-        os.replace(partial, self.path)
+        state = {
+            "format": self.FORMAT,
+            "identity": self._identity(),
+            "rows": self.history.rows,
+            "stopped": self.history.stopped,
+            "model": self.model.state_dict(),
+            "best": self.best_weights,
+            "optimizer": self.optimizer.state_dict(),
+            "scheduler": self.scheduler.state_dict(),
+        }
+        try:
+            torch.save(state, partial)
+            os.replace(partial, self.path)
+        finally:
+            partial.unlink(missing_ok=True)
+
+    def _clear_partials(self) -> None:
+        """Delete what a killed process had half written."""
+        for half in self.path.parent.glob(f"{glob.escape(self.path.name)}.*.partial"):
+            with suppress(OSError):
+                half.unlink()
 
     def _identity(self) -> dict:
         """What must be equal for a run to go on: anything else would mix two runs."""

@@ -33,8 +33,14 @@ def device_name(where: torch.device) -> str:
 def place(model: nn.Module, recipe: Recipe, where: torch.device) -> nn.Module:
     """The model itself, moved to the device, its weights in the recipe's memory format."""
     model.to(where)
-    layout = torch.channels_last if recipe.channels_last else torch.contiguous_format
-    return model.to(memory_format=layout)
+    return model.to(memory_format=memory_format(recipe, where))
+
+
+def memory_format(recipe: Recipe, where: torch.device) -> torch.memory_format:
+    """channels_last where the recipe says so, except on MPS: gradients are wrong there with it
+    (pytorch issue 175189), or the process ends (175190)."""
+    last = recipe.channels_last and where.type != "mps"
+    return torch.channels_last if last else torch.contiguous_format
 
 
 def autocast(where: torch.device, bf16: bool):

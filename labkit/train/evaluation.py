@@ -95,6 +95,8 @@ def evaluate(
     recipe = recipe or getattr(model, "labkit_recipe", None) or Recipe()
     where = devices.device(device) if device else _where(model)
     model.to(where)
+    if isinstance(loss, nn.Module):
+        loss.to(where)
     moved = split.to(where)
     inputs = Inputs(split, recipe, where)
     logits = logits_of(model, moved, inputs, batch_size, recipe.bf16)

@@ -8,6 +8,7 @@ from torch import Tensor, nn
 
 from labkit import augment
 from labkit.data import Split, Splits
+from labkit.train import devices
 from labkit.train.recipe import Recipe
 
 
@@ -20,9 +21,7 @@ class Inputs:
         std = torch.tensor(split.std if normalize else [1.0] * len(split.std))
         self.scale = (1 / (255 * std)).view(-1, 1, 1).to(where)
         self.shift = (-mean / std).view(-1, 1, 1).to(where)
-        self.memory_format = (
-            torch.channels_last if recipe.channels_last else torch.contiguous_format
-        )
+        self.memory_format = devices.memory_format(recipe, where)
 
     def __call__(self, images: Tensor) -> Tensor:
         floats = images.to(torch.float32, copy=True).mul_(self.scale).add_(self.shift)

@@ -40,12 +40,14 @@ def fit(
 
     The model ends on `device` (default: the best one here) with the weights that
     `recipe.keep` says. `loss` takes (logits N x C, labels N) and defaults to cross-entropy
-    with the recipe's label smoothing; validation is measured without smoothing.
+    with the recipe's label smoothing; validation is measured without smoothing. A loss that is
+    a module, such as `nn.CrossEntropyLoss(weight=...)`, is moved to the device, too.
     `checkpoint` names a file that is rewritten after each epoch: if it is there, the run
     goes on from it, to the same numbers as a run that was never interrupted. `on_epoch` is
-    called with the history so far, and ends the run by returning True. The stop button
-    (KeyboardInterrupt) ends the run and returns what there is; where no best epoch is kept, the
-    weights are then those of the step at which it was pressed.
+    called with the history so far, and ends the run by returning True; with the same checkpoint
+    the next call goes on from there. The stop button (KeyboardInterrupt) ends the run and returns
+    what there is; where no best epoch is kept, the weights are then those of the step at which it
+    was pressed.
 
     The random numbers of a run depend on `recipe.seed` alone, and torch's global generator
     is afterwards as it was. Build the model after `torch.manual_seed` to fix its weights.
@@ -57,6 +59,8 @@ def fit(
     _check_needs_validation(data, recipe)
     where = devices.device(device)
     devices.place(model, recipe, where)
+    if isinstance(loss, nn.Module):
+        loss.to(where)
     train = data.train.to(where)
     val = data.val.to(where) if data.val is not None else None
     run = Run(model, data, recipe, where, Path(checkpoint) if checkpoint else None, loss)

@@ -91,12 +91,13 @@ class OneCycle:
 
     def __post_init__(self):
         as_plain_numbers(self)
-        share = is_number(self.rise) and 0 <= self.rise <= 1
-        check(self, "rise", share, "a share of the run, from 0 to 1")
+        share = is_number(self.rise) and 0 <= self.rise < 1
+        check(self, "rise", share, "a share of the run, from 0 up to, but not including, 1")
 
     def build(self, optimizer, epochs: int, steps: int):
         lr, total = optimizer.param_groups[0]["lr"], epochs * steps
-        rise = 0.0 if self.rise * total == 1 else self.rise  # torch would divide by zero
+        # torch takes no whole number, and would divide by zero where the rise is a single step.
+        rise = 0.0 if self.rise * total == 1 else float(self.rise)
         return lr_scheduler.OneCycleLR(optimizer, max_lr=lr, total_steps=total, pct_start=rise)
 
 
@@ -125,7 +126,9 @@ class Recipe:
     pixels to [0, 1].
     `early_stopping=5` ends the run after 5 epochs without a new best validation accuracy.
     `keep` says whose weights the model ends with: those of the `"best"` epoch by
-    validation accuracy, or of the `"last"`. `channels_last` and `bf16` make a GPU faster.
+    validation accuracy, or of the `"last"`. `channels_last` makes a GPU faster, and is
+    passed over on MPS, where torch's gradients are wrong with it. `bf16` makes a GPU of NVIDIA
+    faster from Ampere on; those before, such as Colab's T4, only imitate it.
     `fused` lets torch update each weight in a single pass, on a CPU and with CUDA: the same
     step, but Adam's is rounded otherwise.
 

@@ -65,8 +65,12 @@ def _runs_by_configuration(curves: pd.DataFrame, keys: list[str]) -> dict[tuple,
     """Configuration -> the validation accuracies, epoch by epoch, of each of its runs; None stands
     for a key that it does not have."""
     runs: dict[tuple, list] = {}
+    flags = [curves[key].dropna().isin([0, 1]).all() for key in keys]
     for (*config, _seed), run in curves.groupby([*keys, "seed"], dropna=False, sort=False):
-        config = tuple(None if pd.isna(v) else bool(v) if v in (0, 1) else v for v in config)
+        config = tuple(
+            None if pd.isna(value) else bool(value) if flag else value
+            for value, flag in zip(config, flags, strict=True)
+        )
         runs.setdefault(config, []).append(run.sort_values("epoch")["val_acc"].to_numpy())
     return runs
 

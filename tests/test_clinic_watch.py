@@ -103,6 +103,21 @@ def no_step(model, optimizer, data):
         F.cross_entropy(model(x), y).backward()
 
 
+def no_backward(model, optimizer, data):
+    for x, y in data:
+        optimizer.zero_grad()
+        F.cross_entropy(model(x), y)
+        optimizer.step()
+
+
+def gradients_by_hand(model, optimizer, data):
+    """As a method without backpropagation does: it fills .grad itself."""
+    for _ in data:
+        for p in model.parameters():
+            p.grad = torch.ones_like(p)
+        optimizer.step()
+
+
 def zero_before_the_step(model, optimizer, data):
     for x, y in data:
         F.cross_entropy(model(x), y).backward()
@@ -163,6 +178,7 @@ def watched(loop, model=None, optimizer=None):
         two_losses,
         closure,
         skipping_scaler,
+        gradients_by_hand,
         with_validation,
     ],
 )
@@ -177,6 +193,7 @@ def test_right_loops_are_left_in_peace(loop):
         (no_zero_grad, "stale gradients"),
         (step_outside, "gradients never used"),
         (no_step, "gradients never used"),
+        (no_backward, "no backward pass"),
         (zero_before_the_step, "gradients never used"),
         (validation_in_train_mode, "evaluation runs in train mode"),
         (training_in_eval_mode, "training runs in eval mode"),

@@ -123,6 +123,11 @@ _ALL = (
         "optimizer.step()  # inside the loop, after loss.backward() and before zero_grad()",
     ),
     Cause(
+        "no backward pass",
+        "Only loss.backward() fills .grad; a step without gradients changes nothing.",
+        "loss.backward()  # before optimizer.step()",
+    ),
+    Cause(
         "parameters not in the optimiser",
         "They get gradients, and nobody applies them: these layers keep their random weights.",
         "optimizer = torch.optim.Adam(model.parameters())",

@@ -18,6 +18,7 @@ class _Counts:
     backwards: int = 0
     steps: int = 0
     idle: int = 0  # steps with a learning rate of 0
+    empty: int = 0  # steps that found no gradient
     stale: int = 0  # first backward after a step that found old gradients
     fresh: int = 0  # first backward after a step that found none
     wasted: int = 0  # gradients thrown away before any step
@@ -115,8 +116,8 @@ class watch:
         self.useful = False
 
     def _before_step(self, *_) -> None:
-        found = _any_gradient(self.probes)
-        if not found:
+        if not _any_gradient(self.probes):
+            self.counts.empty += 1
             self.counts.wasted += self.since_step
         elif not all(p.grad is None or p.grad.isfinite().all() for p in self.probes[-1:]):
             self.counts.not_finite += 1
@@ -147,6 +148,16 @@ class watch:
         counts, found = self.counts, []
         if self.optimizer is None:
             return found
+        if self.probes and not counts.backwards and 0 < counts.steps == counts.empty:
+            found.append(
+                Finding(
+                    "no backward pass",
+                    "contract",
+                    f"{counts.steps} steps and no backward pass: .grad stayed empty",
+                    "a backward pass before each step",
+                    DEFINITION,
+                )
+            )
         wasted = counts.wasted + (self.since_step if not counts.steps else 0)
         if counts.stale > counts.fresh:
             found.append(

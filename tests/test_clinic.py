@@ -711,6 +711,34 @@ def test_a_slow_last_layer_behind_a_frozen_network_is_no_low_learning_rate():
     assert diagnose(model, None, loader(), optimizer=last_layer).ok
 
 
+class Scaled(nn.Module):
+    """Divides by 255 itself, as many a published model does."""
+
+    def __init__(self):
+        super().__init__()
+        self.net = network()
+
+    def forward(self, x):
+        return self.net(x.float() / 255)
+
+
+def pixels(divided_by=1, kind=torch.float32):
+    x, y = examples()
+    x = ((x + 4) * 25).clamp(0, 255).round() / divided_by
+    return DataLoader(TensorDataset(x.to(kind), y), batch_size=32)
+
+
+@pytest.mark.parametrize("kind", [torch.float32, torch.uint8])
+def test_a_model_that_scales_its_inputs_itself_is_left_in_peace(kind):
+    report = diagnose(Scaled(), None, pixels(kind=kind), optimizer=adam)
+    assert report.ok, str(report)
+
+
+def test_inputs_scaled_in_the_data_and_in_the_model_are_scaled_twice():
+    report = diagnose(Scaled(), None, pixels(divided_by=255), optimizer=adam)
+    assert report.causes == ["input scaled down twice"]
+
+
 def normalised(x):
     """As images of 2 x 4 x 4 pixels, so that there are channels."""
     return (0.5 * x[:, :32]).view(-1, 2, 4, 4)

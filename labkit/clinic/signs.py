@@ -32,7 +32,7 @@ OVERFIT_STEPS = 200
 
 def input_scale(case: Case) -> Iterator[Finding | str]:
     """Inputs are neither 0..255 nor divided twice, unless the model does not mind."""
-    x = case.x.float()
+    x = _at_first_layer(case)
     rms, largest = x.square().mean().sqrt().item(), x.abs().max().item()
     if rms > RMS_HIGH or largest > MAX_HIGH:
         cause, strength = "input not scaled", max(rms / RMS_HIGH, largest / MAX_HIGH)
@@ -42,7 +42,7 @@ def input_scale(case: Case) -> Iterator[Finding | str]:
         threshold = f"root mean square at least {RMS_LOW:g}"
     else:
         return
-    measured = f"root mean square {rms:.3g}, largest {largest:.3g}"
+    measured = f"the first layer gets root mean square {rms:.3g}, largest {largest:.3g}"
     change = _change_of_outputs(case, rms)
     if change < 0.05:
         yield f"{cause} ({measured}): harmless, the model normalises its inputs itself"
@@ -57,6 +57,25 @@ def input_scale(case: Case) -> Iterator[Finding | str]:
         10 * strength,
     )
     case.scale = 255.0 if 1 < largest <= 255 else rms
+
+
+def _at_first_layer(case: Case) -> Tensor:
+    """What the first layer with parameters gets: a model may scale its inputs itself."""
+    caught: list[Tensor] = []
+
+    def note(_, inputs):
+        if not caught and inputs and isinstance(inputs[0], Tensor):
+            caught.append(inputs[0].detach().float())
+
+    layers = [m for m in case.model.modules() if m is not case.model and m._parameters]
+    hooks = [layer.register_forward_pre_hook(note) for layer in layers]
+    try:
+        with torch.no_grad(), case.mode(training=True):
+            case.raw_outputs(case.batch(256)[0])
+    finally:
+        for hook in hooks:
+            hook.remove()
+    return caught[0] if caught else case.x.float()
 
 
 def _without_augmentation(case: Case) -> Tensor | None:

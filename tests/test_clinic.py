@@ -119,6 +119,81 @@ def test_nll_loss_without_log_softmax_is_named(activation):
     assert report.causes == ["log-softmax missing before the NLL loss"]
 
 
+@pytest.mark.parametrize("outputs", [2, 3])
+def test_a_softmax_in_the_loss_is_named(outputs):
+    x, y = examples()
+    model = nn.Sequential(network(), nn.Linear(3, outputs))
+    data = [(x, y.clamp(max=outputs - 1))]
+
+    def loss(z, y):
+        return F.cross_entropy(z.softmax(1), y)
+
+    report = diagnose(model, loss, data, only_contracts=True)
+    assert report.causes == ["redundant softmax"]
+    assert "the loss applies softmax twice" in report.findings[0].measured
+
+
+@pytest.mark.parametrize(
+    "loss",
+    [
+        lambda z, y: F.cross_entropy(z.log_softmax(1), y),
+        lambda z, y: F.cross_entropy(5 * z, y),
+        lambda z, y: F.cross_entropy(10 * F.normalize(z), y),
+        F.multi_margin_loss,
+    ],
+)
+def test_a_loss_with_one_softmax_or_none_is_left_in_peace(loss):
+    assert contracts(network(), loss).ok
+
+
+def binary(columns):
+    """The same examples with targets 0 and 1: is it class 0? Or one column a class."""
+    x, y = examples()
+    targets = F.one_hot(y, 3).float()[:, :columns]
+    return DataLoader(TensorDataset(x, targets), batch_size=32)
+
+
+def binary_contracts(columns, tail, loss):
+    model = nn.Sequential(network(), nn.Linear(3, columns), tail)
+    return diagnose(model, loss, binary(columns), only_contracts=True)
+
+
+@pytest.mark.parametrize("columns", [1, 3])
+@pytest.mark.parametrize(
+    ("tail", "cause"),
+    [
+        (nn.Sigmoid(), "sigmoid before cross-entropy"),
+        (nn.Tanh(), "tanh before cross-entropy"),
+        (nn.ReLU(), "ReLU before cross-entropy"),
+    ],
+)
+def test_a_bounded_output_is_named_before_binary_cross_entropy_with_logits(columns, tail, cause):
+    report = binary_contracts(columns, tail, F.binary_cross_entropy_with_logits)
+    assert report.causes == [cause]
+    assert "+1000 and -1000" in report.findings[0].measured
+
+
+def test_a_softmax_over_one_output_is_named():
+    for loss in (F.binary_cross_entropy, F.binary_cross_entropy_with_logits):
+        assert binary_contracts(1, nn.Softmax(1), loss).causes == ["softmax over a single output"]
+
+
+@pytest.mark.parametrize("columns", [1, 3])
+@pytest.mark.parametrize(
+    ("tail", "loss"),
+    [
+        (nn.Identity(), F.binary_cross_entropy_with_logits),
+        (nn.Identity(), nn.BCEWithLogitsLoss(pos_weight=torch.tensor(3.0))),
+        (nn.Sigmoid(), F.binary_cross_entropy),
+        (nn.Sigmoid(), F.mse_loss),
+        (nn.ReLU(), F.mse_loss),
+        (nn.Tanh(), lambda z, y: F.soft_margin_loss(5 * z, 2 * y - 1)),
+    ],
+)
+def test_a_right_pair_for_targets_0_and_1_is_left_in_peace(columns, tail, loss):
+    assert binary_contracts(columns, tail, loss).ok
+
+
 def test_softmax_in_evaluation_alone_is_healthy():
     class Model(nn.Module):
         def __init__(self):

@@ -35,6 +35,12 @@ _ALL = (
         follows=("cannot overfit one batch",),
     ),
     Cause(
+        "softmax over a single output",
+        "One output divided by itself is 1: the model gives the same answer to everything.",
+        "return logit  # with F.binary_cross_entropy_with_logits; or two outputs",
+        follows=("cannot overfit one batch", "parameters get no gradient"),
+    ),
+    Cause(
         "softmax over the batch dimension",
         "Each class is divided among the images of the batch, so that an answer depends on the "
         "other images.",
@@ -43,8 +49,8 @@ _ALL = (
     ),
     Cause(
         "sigmoid before cross-entropy",
-        "Logits between 0 and 1 give no class more than e times the probability of another, so the "
-        "loss can't reach 0.",
+        "Logits between 0 and 1 give no class more than e times the odds of another, so the loss "
+        "can't reach 0.",
         "return self.fc(x)  # no sigmoid on the output",
         follows=("cannot overfit one batch",),
     ),

@@ -11,6 +11,7 @@ from labkit.clinic.case import Case, Unusable
 from labkit.clinic.report import Finding
 
 DEFINITION = "by definition"
+RAW_SCORES = "what such a loss wants: raw scores, any real numbers"
 EXAMPLES = 8  # a contract is broken for a few examples as well as for many, and few are quick
 
 # ---------------------------------------------------------------------- loss and last layer
@@ -58,32 +59,32 @@ def _raised(error: Exception, x: Tensor, y: Tensor) -> Finding:
 def output_fits_loss(case: Case) -> Iterator[Finding]:
     """The last layer hands the loss what it expects: logits, or log-probabilities.
 
-    A loss that does not change when the same number is added to all outputs of an example is a
-    softmax loss, and wants logits, which may be any numbers. Whether the model's can be is seen
-    by replacing the output of its last layer with weights by random numbers of size 10 and 1000.
+    Some losses want raw scores, which may be any numbers. Whether the model's can be is seen by
+    replacing the output of its last layer with weights by random numbers of size 10 and 1000.
     """
     x, y = case.batch(EXAMPLES)
     with torch.no_grad(), case.mode(training=True):
         outputs = case.raw_outputs(x)
-        if outputs.ndim < 2 or outputs.shape[1] < 2:
-            return
-        change = _change_when_shifted(case, outputs, y)
-        if math.isclose(change, -3, abs_tol=1e-3):
-            yield from _log_probabilities(outputs)
-        if abs(change) > 1e-4 * (1 + abs(case.loss(outputs, y).item())):
+        if outputs.ndim < 2:
             return
         layer = _last_layer(case, x)
         probes = [] if layer is None else [_probe(case, layer, x, size) for size in (10, 1000)]
-        name, measured = _squashed(probes) or _looks_squashed(outputs) or (None, None)
-    if name is None:
+        if outputs.shape[1] == 1 and all((z == 1).all() for z in (outputs, *probes)):
+            yield _softmax_over_one_output()
+            return
+        evidence = ""
+        if outputs.shape[1] > 1:
+            yield from _log_probabilities(case, outputs, y)
+            evidence = _ignores_a_shift(case, outputs, y)
+        if evidence and _has_two_softmaxes(case, outputs, y):
+            yield _softmax_in_the_loss(case, outputs, y)
+            return
+        evidence = evidence or _wants_scores_of_either_sign(case, outputs, y)
+        found = evidence and (_squashed(probes) or _looks_squashed(outputs))
+    if not found:
         return
-    yield Finding(
-        name,
-        "contract",
-        f"{measured}; adding 3 to all outputs changes the loss by {abs(change):.1g}",
-        "a loss that this shift does not change applies softmax itself and wants any real numbers",
-        "definition of cross-entropy",
-    )
+    name, measured = found
+    yield Finding(name, "contract", f"{measured}; {evidence}", RAW_SCORES, "definition of the loss")
     if layer is not None and _output_of(case, layer, x).shape == outputs.shape:
         case.output_layer = layer  # from here on the checks see the logits
 
@@ -93,7 +94,69 @@ def _change_when_shifted(case: Case, outputs: Tensor, y: Tensor) -> float:
     return (case.loss(outputs + 3, y) - case.loss(outputs, y)).item()
 
 
-def _log_probabilities(outputs: Tensor) -> Iterator[Finding]:
+def _ignores_a_shift(case: Case, outputs: Tensor, y: Tensor) -> str:
+    """Evidence, in words, that the loss looks at differences of its inputs only; or nothing."""
+    change = abs(_change_when_shifted(case, outputs, y))
+    if change > 1e-4 * (1 + abs(case.loss(outputs, y).item())):
+        return ""
+    return f"adding 3 to all outputs changes the loss by {change:.1g}"
+
+
+def _wants_scores_of_either_sign(case: Case, outputs: Tensor, y: Tensor) -> str:
+    """Evidence that it is a loss on targets 0 and 1 like BCE with logits; or nothing."""
+    if y.numel() != outputs.numel() or not ((y == 0) | (y == 1)).all():
+        return ""
+    right = (2.0 * y - 1).to(outputs).view_as(outputs).cpu()
+    try:  # on the CPU: there a loss on probabilities refuses them with a mere exception
+        small, large = (case.loss(size * right, y.cpu()).item() for size in (1, 1000))
+    except RuntimeError:
+        return ""
+    if small < 0.1 or abs(large) > 1e-3:
+        return ""
+    return f"right outputs of +1 and -1 have a loss of {small:.2g}, of +1000 and -1000 of 0"
+
+
+def _softmax_over_one_output() -> Finding:
+    return Finding(
+        "softmax over a single output",
+        "contract",
+        "the only output is 1 for every example, whatever the last layer gives",
+        "outputs that differ from example to example",
+        DEFINITION,
+    )
+
+
+def _has_two_softmaxes(case: Case, outputs: Tensor, y: Tensor) -> bool:
+    """Do right logits of size 1000 cost ln(1 + (C - 1) / e), and not 0?"""
+    if not case.classification or outputs.ndim != 2:
+        return False
+    return math.isclose(_loss_when_sure(case, outputs, y), _floor(outputs), abs_tol=1e-3)
+
+
+def _softmax_in_the_loss(case: Case, outputs: Tensor, y: Tensor) -> Finding:
+    return Finding(
+        "redundant softmax",
+        "contract",
+        f"right logits of size 1000 still cost {_loss_when_sure(case, outputs, y):.4g}: the loss "
+        "applies softmax twice",
+        f"0, where it applies softmax once; ln(1 + (C - 1) / e) = {_floor(outputs):.4g} if twice",
+        "definition of cross-entropy",
+    )
+
+
+def _loss_when_sure(case: Case, outputs: Tensor, y: Tensor) -> float:
+    sure = 1000 * nn.functional.one_hot(y, outputs.shape[1]).to(outputs)
+    return case.loss(sure, y).item()
+
+
+def _floor(outputs: Tensor) -> float:
+    """What cross-entropy can't fall below where its inputs are probabilities."""
+    return math.log(1 + (outputs.shape[1] - 1) / math.e)
+
+
+def _log_probabilities(case: Case, outputs: Tensor, y: Tensor) -> Iterator[Finding]:
+    if not math.isclose(_change_when_shifted(case, outputs, y), -3, abs_tol=1e-3):
+        return
     total = outputs.logsumexp(1).abs().max().item()
     if total > 1e-2:
         yield Finding(

@@ -310,6 +310,42 @@ def test_a_nan_is_the_only_finding():
     assert "loss" in report.findings[0].measured
 
 
+def test_a_nan_far_behind_the_first_images_is_found_and_its_number_told():
+    x, y = examples()
+    x[200, 3] = float("nan")
+    report = diagnose(network(), None, [(x, y)])
+    assert report.causes == ["outputs or loss are not finite"]
+    assert "1 of 300 inputs, the first is number 200" in report.findings[0].measured
+
+
+def test_a_label_without_an_output_is_found_far_behind_the_first_images():
+    x, y = examples()
+    y[200] = 3
+    for data in ([(x, y)], [(x[200:], y[200:])]):
+        report = diagnose(network(), None, data)
+        assert report.causes == ["forward or loss raises an error"]
+        with pytest.raises(clinic.Broken):
+            report.raise_if_broken()
+    measured = diagnose(network(), None, [(x, y)]).findings[0].measured
+    assert "labels go from 0 to 3, and the model has 3 outputs" in measured
+
+
+def test_labels_that_the_loss_ignores_are_no_error():
+    x, y = examples()
+    y[::7] = -100
+    assert diagnose(network(), None, [(x, y)], only_contracts=True).ok
+
+
+def test_a_model_with_nothing_to_train_is_named():
+    def train(model, optimizer, batches):
+        for x, y in batches:
+            F.cross_entropy(model(x), y).backward()
+
+    model = network().requires_grad_(False)
+    report = contracts(model, optimizer=adam, train=train)
+    assert report.causes == ["no trainable parameters"]
+
+
 def test_a_cut_graph_is_named():
     model = nn.Sequential(nn.Linear(64, 16), Lambda(torch.Tensor.detach), nn.Linear(16, 3))
     report = contracts(model)
@@ -351,6 +387,10 @@ def test_a_loop_that_crashes_is_reported_and_the_other_checks_go_on():
     report = diagnose(network(), None, loader(), optimizer=adam, train=train)
     assert "KeyError" in report.not_run["training loop"]
     assert "learning rate" in report.passed
+    assert report.causes == ["training or evaluation loop raises an error"]
+    assert "train(model, optimizer, batches): KeyError: 'oops'" in report.findings[0].measured
+    report = contracts(network(), evaluate=lambda model, batches: batches.nonsense)
+    assert report.causes == ["training or evaluation loop raises an error"]
 
 
 def test_the_loops_of_torchs_tutorial_run():

@@ -129,6 +129,17 @@ _ALL = (
         "optimizer.step()  # inside the loop, after loss.backward() and before zero_grad()",
     ),
     Cause(
+        "training or evaluation loop raises an error",
+        "The loop stops at its first batches, and nothing of it could be watched.",
+        "train(model, optimizer, list(batches)[:2])  # until it runs; evaluate likewise",
+    ),
+    Cause(
+        "no trainable parameters",
+        "backward() has nothing to give a gradient to, and no step changes anything.",
+        "model.requires_grad_(True)  # or that of its last layer alone",
+        follows=("training or evaluation loop raises an error",),
+    ),
+    Cause(
         "no backward pass",
         "Only loss.backward() fills .grad; a step without gradients changes nothing.",
         "loss.backward()  # before optimizer.step()",

@@ -29,11 +29,8 @@ def runs(case: Case) -> Iterator[Finding]:
     except Exception as error:  # whatever a stranger's code raises, is the finding
         yield _raised(error, x, y)
     else:
-        broken = [
-            name
-            for name, value in (("inputs", x), ("outputs", outputs), ("loss", loss))
-            if not value.isfinite().all()
-        ]
+        broken = [name for name, z in (("outputs", outputs), ("loss", loss)) if not _finite(z)]
+        broken = [*_inputs_not_finite(case), *broken]
         if broken:
             yield Finding(
                 "outputs or loss are not finite",
@@ -42,6 +39,41 @@ def runs(case: Case) -> Iterator[Finding]:
                 "finite numbers",
                 DEFINITION,
             )
+        yield from _labels_out_of_range(case, outputs)
+
+
+def _finite(x: Tensor) -> bool:
+    return bool(x.isfinite().all())
+
+
+def _inputs_not_finite(case: Case) -> list[str]:
+    """Where among all that was read, in words."""
+    found = []
+    for name, x in (("inputs", case.x), ("validation inputs", case.val_x)):
+        if x is not None and not _finite(x):
+            bad = (~x.isfinite().flatten(1).all(1)).nonzero()[:, 0]
+            found.append(f"{len(bad):,} of {len(x):,} {name}, the first is number {bad[0]}")
+    return found
+
+
+def _labels_out_of_range(case: Case, outputs: Tensor) -> Iterator[Finding]:
+    """Among all labels read; a loss may ignore some, such as -100, so it is asked."""
+    if not case.classification or outputs.ndim != 2:
+        return
+    num_classes = outputs.shape[1]
+    odd = case.y[(case.y < 0) | (case.y >= num_classes)]
+    try:  # on the CPU: there it raises an exception that can be caught
+        if len(odd):
+            case.loss(outputs[:1].cpu().expand(len(odd), -1), odd)
+    except (IndexError, RuntimeError):
+        yield Finding(
+            "forward or loss raises an error",
+            "contract",
+            f"the labels go from {case.y.min()} to {case.y.max()}, and the model has "
+            f"{num_classes} outputs, for labels 0 to {num_classes - 1}",
+            "an output for each label",
+            DEFINITION,
+        )
 
 
 def _raised(error: Exception, x: Tensor, y: Tensor) -> Finding:
@@ -494,6 +526,14 @@ def fingerprints(x: Tensor) -> Tensor:
 def parameters_are_trained(case: Case) -> Iterator[Finding]:
     """The optimiser holds each trainable parameter, moves it, and a gradient gets there."""
     trainable = {name: p for name, p in case.model.named_parameters() if p.requires_grad}
+    if not trainable:
+        yield Finding(
+            "no trainable parameters",
+            "contract",
+            f"none of {len(list(case.model.parameters()))} parameters has requires_grad = True",
+            "at least one",
+            DEFINITION,
+        )
     optimizer = case.build_optimizer()
     if optimizer is not None:
         held = {id(p) for group in optimizer.param_groups for p in group["params"]}

@@ -6,6 +6,7 @@ from itertools import islice
 import torch
 
 from labkit.clinic.case import Case
+from labkit.clinic.contracts import DEFINITION
 from labkit.clinic.report import Finding
 from labkit.clinic.watch import watch
 
@@ -32,8 +33,12 @@ class _Few:
 def training_loop(case: Case, train: Callable) -> Iterator[Finding | str]:
     """`train(model, optimizer, batches)` steps on each gradient, once."""
     optimizer = case.build_optimizer()
-    with torch.enable_grad(), watch(case.model, optimizer) as watched:
-        train(case.model, optimizer, _Few(case.data, _BATCHES))
+    try:
+        with torch.enable_grad(), watch(case.model, optimizer) as watched:
+            train(case.model, optimizer, _Few(case.data, _BATCHES))
+    except Exception as error:
+        yield _raised("train(model, optimizer, batches)", error)
+        raise
     names = ("parameters not in the optimiser", "parameters get no gradient", "learning rate is 0")
     # those were looked for already, by parameters_are_trained
     yield from (found for found in watched.report.findings if found.cause not in names)
@@ -43,6 +48,21 @@ def evaluation_mode(case: Case, evaluate: Callable) -> Iterator[Finding | str]:
     """While `evaluate(model, batches)` runs, no layer that depends on it is in train mode."""
     case.model.train()  # as a training loop leaves it
     loader = case.data if case.val is None else case.val
-    with torch.no_grad(), watch(case.model) as watched:
-        evaluate(case.model, _Few(loader, 2))
+    try:
+        with torch.no_grad(), watch(case.model) as watched:
+            evaluate(case.model, _Few(loader, 2))
+    except Exception as error:
+        yield _raised("evaluate(model, batches)", error)
+        raise
     yield from (found for found in watched.report.findings if "train mode" in found.cause)
+
+
+def _raised(call: str, error: Exception) -> Finding:
+    message = " ".join(str(error).split())
+    return Finding(
+        "training or evaluation loop raises an error",
+        "contract",
+        f"{call}: {type(error).__name__}: {message[:200]}",
+        "no error",
+        DEFINITION,
+    )

@@ -393,6 +393,33 @@ def test_a_loop_that_crashes_is_reported_and_the_other_checks_go_on():
     assert report.causes == ["training or evaluation loop raises an error"]
 
 
+@pytest.mark.parametrize("every", [4, 16, 17, 40, 300])
+def test_gradient_accumulation_over_many_batches_is_left_in_peace(every):
+    def train(model, optimizer, batches):
+        optimizer.zero_grad()
+        for number, (x, y) in enumerate(batches, 1):
+            (F.cross_entropy(model(x), y) / every).backward()
+            if number % every == 0:
+                optimizer.step()
+                optimizer.zero_grad()
+
+    small = DataLoader(TensorDataset(*examples(800)), batch_size=2)
+    report = diagnose(network(), None, small, optimizer=adam, train=train, only_contracts=True)
+    assert report.ok, str(report)
+    said = "training loop: 256 backward passes and no step yet"
+    assert (said in report.notes) == (every == 300)
+
+
+def test_a_loop_without_a_step_is_named_also_if_it_zeroes_nothing():
+    def train(model, optimizer, batches):
+        for x, y in batches:
+            F.cross_entropy(model(x), y).backward()
+
+    report = contracts(network(), optimizer=adam, train=train)
+    assert report.causes == ["gradients never used"]
+    assert report.findings[0].measured == "10 backward passes and no step"
+
+
 def test_the_loops_of_torchs_tutorial_run():
     """They ask the loader for its data set, to print how far they are."""
 

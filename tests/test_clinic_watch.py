@@ -204,6 +204,28 @@ def test_wrong_loops_are_named(loop, cause):
     assert watched(loop).causes == [cause]
 
 
+def test_an_optimiser_that_looks_several_times_at_a_batch_is_left_in_peace():
+    model = network()
+    optimizer = torch.optim.LBFGS(model.parameters(), lr=0.1, max_iter=10)
+    with watch(model, optimizer) as look:
+        closure(model, optimizer, batches(1))
+    assert look.counts.backwards > 5
+    assert look.report.ok, str(look.report)
+
+
+def no_step_and_no_zero_grad(model, optimizer, data):
+    for x, y in data:
+        F.cross_entropy(model(x), y).backward()
+
+
+def test_what_was_not_zeroed_is_not_said_to_be():
+    report = watched(no_step_and_no_zero_grad)
+    assert report.causes == ["gradients never used"]
+    assert report.findings[0].measured == "12 backward passes and no step"
+    measured = watched(no_step).findings[0].measured
+    assert measured.startswith("the gradients of 11 of 12 backward passes were zeroed")
+
+
 def test_the_counts_are_told():
     report = watched(with_validation)
     assert report.notes == [

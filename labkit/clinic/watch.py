@@ -56,6 +56,7 @@ class watch:
             p for p in model.parameters() if p.requires_grad and (held is None or id(p) in held)
         ]
         self.since_step = 0  # backward passes since the last step, with a gradient other than 0
+        self.inside = False  # in optimizer.step(): a closure may look several times at one batch
         self.useful = False  # has this backward pass brought one?
         self.seen: set[int] = set()  # parameters that this backward pass has reached
         self.reached: set[int] = set()  # parameters that any has reached
@@ -110,12 +111,13 @@ class watch:
         if counts.steps and not self.since_step:
             counts.stale += old
             counts.fresh += not old
-        elif self.since_step and not old:
+        elif self.since_step and not old and not self.inside:
             counts.wasted += self.since_step
             self.since_step = 0
         self.useful = False
 
     def _before_step(self, *_) -> None:
+        self.inside = True
         if not _any_gradient(self.probes):
             self.counts.empty += 1
             self.counts.wasted += self.since_step
@@ -123,12 +125,18 @@ class watch:
             self.counts.not_finite += 1
 
     def _after_step(self, *_) -> None:
+        self.inside = False
         self.counts.steps += 1
         self.counts.idle += all(group["lr"] == 0 for group in self.optimizer.param_groups)
         self.since_step = 0
         self.seen.clear()
 
     # -------------------------------------------------------------------------------- report
+
+    @property
+    def piling_up(self) -> bool:
+        """Gradients were added up so far, and neither used nor thrown away."""
+        return bool(self.since_step) and not self.counts.steps and not self.counts.wasted
 
     @property
     def report(self) -> Report:
@@ -171,12 +179,15 @@ class watch:
                 )
             )
         if wasted > 0.5 * counts.backwards + 1:
+            thrown_away = (
+                f"the gradients of {counts.wasted} of {counts.backwards} backward passes were "
+                f"zeroed before a step used them ({counts.steps} steps)"
+            )
             found.append(
                 Finding(
                     "gradients never used",
                     "contract",
-                    f"the gradients of {wasted} of {counts.backwards} backward passes were zeroed "
-                    f"before a step used them ({counts.steps} steps)",
+                    thrown_away if counts.wasted else f"{wasted} backward passes and no step",
                     "each is used once; accumulation adds up, and uses all",
                     DEFINITION,
                 )

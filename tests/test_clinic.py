@@ -367,6 +367,15 @@ def test_a_warm_up_that_begins_at_zero_is_no_learning_rate_of_zero():
     assert contracts(model, optimizer=optimizer).ok
 
 
+def test_a_warm_up_that_begins_just_above_zero_is_no_low_learning_rate():
+    model = network()
+    optimizer = adam(model)
+    torch.optim.lr_scheduler.LinearLR(optimizer, start_factor=1e-3, total_iters=100)
+    report = diagnose(model, None, loader(), optimizer=optimizer)
+    assert report.ok, str(report)
+    assert optimizer.param_groups[0]["lr"] == 1e-6
+
+
 def test_the_optimiser_may_be_given_itself_and_is_as_before():
     model = network()
     optimizer = torch.optim.SGD(model.parameters(), lr=1e-4, momentum=0.9)

@@ -54,7 +54,8 @@ def diagnose(
         once (a DataLoader, a list), or what `labkit.load` gives.  val: the same for validation.
     recipe: labkit's, says how Splits are normalised and which optimiser trains.
     optimizer: the optimiser, or a function model -> optimiser, where there is no recipe.
-    train: your loop, `train(model, optimizer, batches)`, watched over 16 batches.
+    train: your loop, `train(model, optimizer, batches)`, watched over 16 batches. (What it holds
+        beside the three, a schedule say, is not brought back.)
     evaluate: your evaluation, `evaluate(model, batches)`, watched over 2 batches.
     history: what `labkit.fit` returned.
     forward: how to get outputs N x C, where it isn't `model(x)`.

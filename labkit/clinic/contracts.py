@@ -547,10 +547,14 @@ def parameters_are_trained(case: Case) -> Iterator[Finding]:
                 "none; a layer frozen on purpose has requires_grad = False",
                 DEFINITION,
             )
-        # A schedule that warms up begins at 0, and keeps the rate that it was given.
-        if all(group.get("initial_lr", group["lr"]) == 0 for group in optimizer.param_groups):
+        if all(own_lr(group) == 0 for group in optimizer.param_groups):
             yield Finding("learning rate is 0", "contract", "lr = 0", "above 0", DEFINITION)
     yield from _gradient_arrives(case, trainable)
+
+
+def own_lr(group: dict) -> float:
+    """The learning rate that a group was given; a schedule that warms up begins below it."""
+    return group.get("initial_lr", group["lr"])
 
 
 def _gradient_arrives(case: Case, trainable: dict[str, nn.Parameter]) -> Iterator[Finding]:

@@ -12,7 +12,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from labkit.clinic.case import Case
-from labkit.clinic.contracts import fingerprints, repeats
+from labkit.clinic.contracts import fingerprints, own_lr, repeats
 from labkit.clinic.report import Finding
 from labkit.train import seed
 
@@ -325,7 +325,7 @@ def learning_rate(case: Case, restore) -> Iterator[Finding | str]:
     optimizer = case.build_optimizer()
     if optimizer is None:
         return
-    lr = max(group["lr"] for group in optimizer.param_groups)
+    lr = max(own_lr(group) for group in optimizer.param_groups)
     start, own = _first_loss(case), _loss_after(case, restore, 1.0)
     fall = start - own
     if fall > LR_HIGH * start:  # no other could fall more than twice as far
@@ -376,7 +376,7 @@ def _loss_after(case: Case, restore, factor: float) -> float:
     seed(case.where, 0)
     optimizer = case.build_optimizer()
     for group in optimizer.param_groups:
-        group["lr"] = group["lr"] * factor
+        group["lr"] = own_lr(group) * factor
     with torch.enable_grad(), case.mode(training=True):
         losses = [_step(case, optimizer, x, y) for x, y in case.batches(LR_STEPS)]
     restore()

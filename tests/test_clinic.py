@@ -402,6 +402,42 @@ def test_a_loop_that_crashes_is_reported_and_the_other_checks_go_on():
     assert report.causes == ["training or evaluation loop raises an error"]
 
 
+class FunctionalDropout(nn.Module):
+    """Dropout without a layer of that name."""
+
+    def __init__(self):
+        super().__init__()
+        self.net = network()
+
+    def forward(self, x):
+        return self.net(F.dropout(x, 0.3, training=self.training))
+
+
+@pytest.mark.parametrize(
+    ("mode", "causes"),
+    [
+        ("train", ["evaluation runs in train mode"]),
+        ("eval", ["training runs in eval mode"]),
+        ("right", []),
+    ],
+)
+def test_modes_are_watched_where_dropout_is_a_function(mode, causes):
+    def train(model, optimizer, batches):
+        model.train(mode != "eval")
+        for x, y in batches:
+            optimizer.zero_grad()
+            F.cross_entropy(model(x), y).backward()
+            optimizer.step()
+
+    def evaluate(model, batches):
+        model.train(mode == "train")
+        for x, _ in batches:
+            model(x)
+
+    report = contracts(FunctionalDropout(), optimizer=adam, train=train, evaluate=evaluate)
+    assert report.causes == causes
+
+
 @pytest.mark.parametrize("every", [4, 16, 17, 40, 300])
 def test_gradient_accumulation_over_many_batches_is_left_in_peace(every):
     def train(model, optimizer, batches):

@@ -267,6 +267,50 @@ def test_a_schedule_that_never_leaves_zero_is_named():
     assert report.causes == ["learning rate is 0"]
 
 
+def epochs(model, optimizer, data, train_mode_each_epoch, no_grad, count=2):
+    model.train()
+    for _ in range(count):
+        if train_mode_each_epoch:
+            model.train()
+        for x, y in data[:4]:
+            optimizer.zero_grad()
+            F.cross_entropy(model(x), y).backward()
+            optimizer.step()
+        model.eval()
+        with torch.set_grad_enabled(not no_grad):
+            for x, _ in data:
+                model(x)
+
+
+def test_an_evaluation_with_gradients_is_no_training_in_eval_mode():
+    assert watched(lambda *args: epochs(*args, train_mode_each_epoch=True, no_grad=False)).ok
+
+
+@pytest.mark.parametrize("count", [2, 5])
+def test_train_mode_once_before_the_first_epoch_is_named(count):
+    def loop(*args):
+        epochs(*args, train_mode_each_epoch=False, no_grad=True, count=count)
+
+    report = watched(loop)
+    assert report.causes == ["training runs in eval mode"]
+    assert f"{4 * (count - 1)} of {4 * count} steps" in report.findings[0].measured
+
+
+def test_an_attack_in_eval_mode_before_each_step_in_train_mode_is_left_in_peace():
+    def adversarial(model, optimizer, data):
+        for x, y in data:
+            model.eval()
+            x = x.clone().requires_grad_()
+            optimizer.zero_grad()
+            F.cross_entropy(model(x), y).backward()
+            model.train()
+            optimizer.zero_grad()
+            F.cross_entropy(model(x.detach() + 0.1 * x.grad.sign()), y).backward()
+            optimizer.step()
+
+    assert watched(adversarial).ok
+
+
 def test_frozen_layers_are_no_bug():
     model = network()
     model[0].requires_grad_(False)

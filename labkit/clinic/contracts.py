@@ -311,6 +311,16 @@ def evaluation_repeats(case: Case) -> Iterator[Finding]:
         )
 
 
+def is_random_in_train_mode(case: Case) -> bool:
+    """And not in eval mode: F.dropout(x, training=self.training) is no layer that can be seen."""
+    x, _ = case.batch(EXAMPLES)
+    differ = []
+    for training in (True, False):
+        with torch.no_grad(), case.mode(training):
+            differ.append(not torch.equal(case.raw_outputs(x), case.raw_outputs(x)))
+    return differ == [True, False]
+
+
 def examples_are_independent(case: Case) -> Iterator[Finding]:
     """In eval mode, f(x)[:2] = f(x[:2])."""
     x, _ = case.batch(EXAMPLES)

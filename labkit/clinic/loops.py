@@ -6,7 +6,7 @@ from itertools import islice
 import torch
 
 from labkit.clinic.case import Case
-from labkit.clinic.contracts import DEFINITION
+from labkit.clinic.contracts import DEFINITION, is_random_in_train_mode
 from labkit.clinic.report import Finding
 from labkit.clinic.watch import watch
 
@@ -38,6 +38,7 @@ def training_loop(case: Case, train: Callable) -> Iterator[Finding | str]:
     """`train(model, optimizer, batches)` steps on each gradient, once."""
     optimizer = case.build_optimizer()
     watched = watch(case.model, optimizer)
+    watched.random = is_random_in_train_mode(case)
     try:
         with torch.enable_grad(), watched:
             few = _Few(case.data, _BATCHES, go_on=lambda: watched.piling_up)
@@ -57,8 +58,10 @@ def evaluation_mode(case: Case, evaluate: Callable) -> Iterator[Finding | str]:
     """While `evaluate(model, batches)` runs, no layer that depends on it is in train mode."""
     case.model.train()  # as a training loop leaves it
     loader = case.data if case.val is None else case.val
+    watched = watch(case.model)
+    watched.random = is_random_in_train_mode(case)
     try:
-        with torch.no_grad(), watch(case.model) as watched:
+        with torch.no_grad(), watched:
             evaluate(case.model, _Few(loader, 2))
     except Exception as error:
         yield _raised("evaluate(model, batches)", error)

@@ -25,7 +25,7 @@ class _Counts:
     not_finite: int = 0
     eval_forwards: int = 0  # without gradients
     eval_in_train: int = 0
-    train_in_eval: int = 0
+    train_in_eval: int = 0  # steps whose gradients come from eval mode alone
 
 
 class watch:
@@ -57,6 +57,9 @@ class watch:
         ]
         self.since_step = 0  # backward passes since the last step, with a gradient other than 0
         self.inside = False  # in optimizer.step(): a closure may look several times at one batch
+        self.in_eval = False  # was the last forward pass with gradients in eval mode?
+        self.trained = False  # has a backward pass since the last step come from train mode?
+        self.random = False  # is the model itself random in train mode alone?
         self.useful = False  # has this backward pass brought one?
         self.seen: set[int] = set()  # parameters that this backward pass has reached
         self.reached: set[int] = set()  # parameters that any has reached
@@ -81,11 +84,13 @@ class watch:
 
     def _forward(self, *_) -> None:
         sensitive = [module for module in self.model.modules() if depends_on_mode(module)]
+        if self.random and not sensitive:
+            sensitive = [self.model]
         training = any(module.training for module in sensitive)
         self.seen.clear()  # a new pass: what comes next is another backward
         if torch.is_grad_enabled():
             self.counts.forwards += 1
-            self.counts.train_in_eval += bool(sensitive) and not self.model.training
+            self.in_eval = bool(sensitive) and not self.model.training
         else:
             self.counts.eval_forwards += 1
             self.counts.eval_in_train += training
@@ -108,6 +113,7 @@ class watch:
     def _backward(self) -> None:
         counts, old = self.counts, _any_gradient(self.probes)
         counts.backwards += 1
+        self.trained |= not self.in_eval
         if counts.steps and not self.since_step:
             counts.stale += old
             counts.fresh += not old
@@ -127,6 +133,8 @@ class watch:
     def _after_step(self, *_) -> None:
         self.inside = False
         self.counts.steps += 1
+        self.counts.train_in_eval += self.in_eval and not self.trained
+        self.trained = False
         self.counts.idle += all(group["lr"] == 0 for group in self.optimizer.param_groups)
         self.since_step = 0
         self.seen.clear()
@@ -243,18 +251,18 @@ class watch:
                     "evaluation runs in train mode",
                     "contract",
                     f"{counts.eval_in_train} of {counts.eval_forwards} forward passes without "
-                    "gradients had a Dropout or BatchNorm layer in train mode",
+                    "gradients had dropout or BatchNorm in train mode",
                     "none",
                     DEFINITION,
                 )
             )
-        if counts.steps and counts.train_in_eval > 0.5 * counts.forwards:
+        if counts.train_in_eval > 0.3 * counts.steps:
             found.append(
                 Finding(
                     "training runs in eval mode",
                     "contract",
-                    f"{counts.train_in_eval} of {counts.forwards} forward passes with gradients "
-                    "had the whole model in eval mode",
+                    f"{counts.train_in_eval} of {counts.steps} steps followed gradients that were "
+                    "taken with the whole model in eval mode",
                     "none; frozen BatchNorm layers alone are no bug",
                     DEFINITION,
                 )

@@ -194,6 +194,43 @@ def test_a_right_pair_for_targets_0_and_1_is_left_in_peace(columns, tail, loss):
     assert binary_contracts(columns, tail, loss).ok
 
 
+@pytest.mark.parametrize("loss", [F.cross_entropy, F.nll_loss])
+def test_a_log_softmax_over_the_batch_is_named(loss):
+    report = contracts(network(nn.LogSoftmax(0)), loss)
+    assert report.causes == ["softmax over the batch dimension"]
+
+
+@pytest.mark.parametrize("reduction", ["mean", "sum", "none"])
+def test_the_reduction_of_a_loss_changes_no_diagnosis(reduction):
+    def nll(z, y):
+        return F.nll_loss(z, y, reduction=reduction)
+
+    def two(z, y):
+        return F.cross_entropy(z.softmax(1), y, reduction=reduction)
+
+    healthy = diagnose(network(), nn.CrossEntropyLoss(reduction=reduction), loader())
+    assert healthy.ok
+    assert not any("twice ln C" in note for note in healthy.notes)
+    assert contracts(network(nn.LogSoftmax(1)), nll).ok
+    assert contracts(network(), nll).causes == ["log-softmax missing before the NLL loss"]
+    assert contracts(network(), two).causes == ["redundant softmax"]
+
+
+@pytest.mark.parametrize(
+    ("x", "y", "cure"),
+    [
+        (lambda x: x.byte(), lambda y: y, "x.float() / 255"),
+        (lambda x: x, lambda y: y[:, None], "y.squeeze(1)"),
+        (lambda x: x, lambda y: F.one_hot(y, 3), "y.argmax(1), or y.float()"),
+    ],
+)
+def test_types_and_shapes_that_raise_are_told_what_to_try(x, y, cure):
+    inputs, labels = examples()
+    report = diagnose(network(), None, [(x(inputs), y(labels))])
+    assert report.causes == ["forward or loss raises an error"]
+    assert report.findings[0].threshold.endswith(f"try {cure}")
+
+
 def test_softmax_in_evaluation_alone_is_healthy():
     class Model(nn.Module):
         def __init__(self):
@@ -783,6 +820,7 @@ def test_regression_is_left_in_peace():
     [
         ((lambda x: x, None, []), "torch.nn.Module"),
         ((network(), "mse", []), "function of"),
+        ((network(), nn.CrossEntropyLoss, []), r"is the class CrossEntropyLoss; .*Loss\(\)"),
         ((nn.Sequential(nn.LazyLinear(3)), None, []), "0.weight has no shape yet.*is lazy"),
         ((network(), None, []), "no batch"),
         ((network(), None, 3), "int: give batches"),
@@ -798,6 +836,15 @@ def test_regression_is_left_in_peace():
 def test_bad_input_is_refused_in_one_sentence(arguments, message):
     with pytest.raises(ValueError, match=message):
         diagnose(*arguments)
+
+
+@pytest.mark.parametrize(
+    ("optimizer", "message"),
+    [(torch.optim.Adam, r"class Adam; .*lambda model: torch.optim.Adam\("), (0.1, "optimizer=0.1")],
+)
+def test_what_is_no_optimiser_is_refused(optimizer, message):
+    with pytest.raises(ValueError, match=message):
+        diagnose(network(), None, loader(), optimizer=optimizer)
 
 
 def test_too_few_images_are_refused():

@@ -11,9 +11,9 @@ What was measured of both: benchmarks/clinic.py.
 import time
 from collections.abc import Callable, Iterable
 
-import torch
 from torch import Tensor, nn
 from torch.nn.parameter import is_lazy
+from torch.optim import Optimizer
 
 from labkit.clinic import contracts, signs
 from labkit.clinic.case import Case, Unusable
@@ -38,7 +38,7 @@ def diagnose(
     *,
     recipe: Recipe | None = None,
     val: Iterable | None = None,
-    optimizer: Callable | torch.optim.Optimizer | None = None,
+    optimizer: Callable | Optimizer | None = None,
     train: Callable | None = None,
     evaluate: Callable | None = None,
     history=None,
@@ -69,10 +69,10 @@ def diagnose(
                         optimizer=lambda m: m.configure_optimizers())  # a Lightning-style module
     """
     began = time.perf_counter()
-    _check(model, loss, images)
+    _check(model, loss, optimizer, images)
     if recipe is None and isinstance(data, Splits):
         recipe = getattr(model, "labkit_recipe", None) or Recipe()
-    held = optimizer if isinstance(optimizer, torch.optim.Optimizer) else None
+    held = optimizer if isinstance(optimizer, Optimizer) else None
     with untouched(model, held, (data, val)) as restore:
         case = Case(model, loss, data, val, recipe, optimizer, forward, unpack, images)
         report = Report(type(model).__name__)
@@ -95,7 +95,7 @@ def diagnose(
     return report
 
 
-def _check(model, loss, images) -> None:
+def _check(model, loss, optimizer, images) -> None:
     if not isinstance(model, nn.Module):
         raise ValueError(f"model is a {type(model).__name__}; diagnose takes a torch.nn.Module")
     for name, p in model.named_parameters():
@@ -104,6 +104,18 @@ def _check(model, loss, images) -> None:
                 f"{name} has no shape yet, its layer is lazy: run one batch through the model "
                 "first, model(x)"
             )
+    if isinstance(loss, type):
+        raise ValueError(f"loss is the class {loss.__name__}; make one of it: {loss.__name__}()")
+    if isinstance(optimizer, type):
+        raise ValueError(
+            f"optimizer is the class {optimizer.__name__}; give a function that makes one: "
+            f"lambda model: torch.optim.{optimizer.__name__}(model.parameters())"
+        )
+    if not (optimizer is None or callable(optimizer) or isinstance(optimizer, Optimizer)):
+        raise ValueError(
+            f"optimizer={optimizer!r}: give an optimiser, or a function that makes one, "
+            "lambda model: torch.optim.Adam(model.parameters())"
+        )
     if loss is not None and not callable(loss):
         raise ValueError(
             f"loss is a {type(loss).__name__}; give a function of (outputs, y), or None for "

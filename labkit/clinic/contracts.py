@@ -23,23 +23,27 @@ def runs(case: Case) -> Iterator[Finding]:
     try:
         with torch.no_grad(), case.mode(training=True):
             outputs = case.raw_outputs(x)
-            loss = case.loss(outputs, y)
+            odd_labels = list(_labels_out_of_range(case, outputs))
+            loss = None if odd_labels else case.loss(outputs, y)
     except Unusable:
         raise
     except Exception as error:  # whatever a stranger's code raises, is the finding
         yield _raised(error, x, y)
     else:
-        broken = [name for name, z in (("outputs", outputs), ("loss", loss)) if not _finite(z)]
-        broken = [*_inputs_not_finite(case), *broken]
-        if broken:
-            yield Finding(
-                "outputs or loss are not finite",
-                "contract",
-                f"NaN or infinity in: {', '.join(broken)}",
-                "finite numbers",
-                DEFINITION,
-            )
-        yield from _labels_out_of_range(case, outputs)
+        yield from odd_labels or _not_finite(case, outputs, loss)
+
+
+def _not_finite(case: Case, outputs: Tensor, loss: Tensor) -> Iterator[Finding]:
+    broken = [name for name, z in (("outputs", outputs), ("loss", loss)) if not _finite(z)]
+    broken = [*_inputs_not_finite(case), *broken]
+    if broken:
+        yield Finding(
+            "outputs or loss are not finite",
+            "contract",
+            f"NaN or infinity in: {', '.join(broken)}",
+            "finite numbers",
+            DEFINITION,
+        )
 
 
 def _finite(x: Tensor) -> bool:
@@ -51,7 +55,7 @@ def _inputs_not_finite(case: Case) -> list[str]:
     found = []
     for name, x in (("inputs", case.x), ("validation inputs", case.val_x)):
         if x is not None and not _finite(x):
-            bad = (~x.isfinite().flatten(1).all(1)).nonzero()[:, 0]
+            bad = (~x.isfinite().view(len(x), -1).all(1)).nonzero()[:, 0]
             found.append(f"{len(bad):,} of {len(x):,} {name}, the first is number {bad[0]}")
     return found
 
@@ -83,9 +87,20 @@ def _raised(error: Exception, x: Tensor, y: Tensor) -> Finding:
         "contract",
         f"x {tuple(x.shape)} {x.dtype}, y {tuple(y.shape)} {y.dtype}: "
         f"{type(error).__name__}: {message[:200]}",
-        "no error",
+        f"no error{_cure(x, y)}",
         DEFINITION,
     )
+
+
+def _cure(x: Tensor, y: Tensor) -> str:
+    """What to try where types and shapes say it."""
+    if x.dtype == torch.uint8:
+        return "; inputs of type uint8: try x.float() / 255"
+    if y.ndim != 2 or y.is_floating_point():
+        return ""
+    if y.shape[1] == 1:
+        return f"; labels of shape {tuple(y.shape)}: try y.squeeze(1)"
+    return f"; labels of shape {tuple(y.shape)}: try y.argmax(1), or y.float()"
 
 
 def output_fits_loss(case: Case) -> Iterator[Finding]:
@@ -162,7 +177,8 @@ def _has_two_softmaxes(case: Case, outputs: Tensor, y: Tensor) -> bool:
     """Do right logits of size 1000 cost ln(1 + (C - 1) / e), and not 0?"""
     if not case.classification or outputs.ndim != 2:
         return False
-    return math.isclose(_loss_when_sure(case, outputs, y), _floor(outputs), abs_tol=1e-3)
+    sure, floor = _loss_when_sure(case, outputs, y), _floor(outputs)
+    return any(math.isclose(sure, n * floor, rel_tol=1e-3) for n in (1, len(y)))  # mean or sum
 
 
 def _softmax_in_the_loss(case: Case, outputs: Tensor, y: Tensor) -> Finding:
@@ -187,15 +203,20 @@ def _floor(outputs: Tensor) -> float:
 
 
 def _log_probabilities(case: Case, outputs: Tensor, y: Tensor) -> Iterator[Finding]:
-    if not math.isclose(_change_when_shifted(case, outputs, y), -3, abs_tol=1e-3):
+    change = _change_when_shifted(case, outputs, y)
+    if not any(math.isclose(change, -3 * n, rel_tol=1e-3) for n in (1, len(y))):  # mean or sum
+        return
+    if (found := _log_softmaxed_over_the_batch(outputs)) is not None:
+        name, measured = found
+        yield Finding(name, "contract", measured, "so of an example", "definition of a probability")
         return
     total = outputs.logsumexp(1).abs().max().item()
     if total > 1e-2:
         yield Finding(
             "log-softmax missing before the NLL loss",
             "contract",
-            f"the loss falls by 3 when all outputs rise by 3, and an example's exp(outputs) sum "
-            f"up to as far from 1 as {math.exp(min(total, 50)):.3g}",
+            f"the loss falls by {-change:.3g} when all outputs rise by 3, and an example's "
+            f"exp(outputs) sum up to as far from 1 as {math.exp(min(total, 50)):.3g}",
             "log-probabilities: exp(outputs) sum up to 1 within 1 %",
             "definition of the negative log-likelihood",
         )
@@ -267,7 +288,21 @@ def _squashed(probes: list[Tensor]) -> tuple[str, str] | None:
     return None
 
 
+def _log_softmaxed_over_the_batch(outputs: Tensor) -> tuple[str, str] | None:
+    if len(outputs) < 2:
+        return None
+    columns, rows = (outputs.logsumexp(dim).abs().max() for dim in (0, 1))
+    if not columns < 1e-3 < rows:
+        return None
+    return (
+        "softmax over the batch dimension",
+        f"exp(outputs) of a class sum up to 1 over the {len(outputs)} images of the batch",
+    )
+
+
 def _softmaxed(outputs: Tensor) -> tuple[str, str] | None:
+    if (found := _log_softmaxed_over_the_batch(outputs)) is not None:
+        return found
     if outputs.min() < -1e-4:
         return None
     rows, columns = outputs.sum(1), outputs.sum(0)

@@ -311,12 +311,20 @@ def loss_at_initialisation(case: Case) -> Iterator[str]:
     x, y = case.batch(64)
     with torch.no_grad(), case.mode(training=True):
         outputs = case.outputs(x)
-        loss = case.loss(outputs, y).item()
+        loss = case.loss(outputs, y).item() / _added_up(case, outputs, y)
     if outputs.ndim == 2 and loss > 2 * math.log(max(outputs.shape[1], 2)):
         yield (
             f"the loss is {loss:.2f} before this training, more than twice ln C = "
             f"{math.log(outputs.shape[1]):.2f}: large initial weights or inputs"
         )
+
+
+def _added_up(case: Case, outputs: Tensor, y: Tensor) -> int:
+    """How many examples the loss adds up: all, with reduction="sum", which doubles with them."""
+    half = len(y) // 2
+    first, second = case.loss(outputs[:half], y[:half]), case.loss(outputs[half:], y[half:])
+    added = math.isclose((first + second).item(), case.loss(outputs, y).item(), rel_tol=1e-3)
+    return len(y) if added else 1
 
 
 def learning_rate(case: Case, restore) -> Iterator[Finding | str]:

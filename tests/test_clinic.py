@@ -1068,3 +1068,16 @@ def test_the_recorded_bench_is_read_back(tmp_path, monkeypatch):
     line = '{"part": "other data", "bugs": ["leak"], "wanted": ["x"], "found": ["x", "y"]}\n'
     (tmp_path / "runs" / "clinic" / "bench.jsonl").write_text(line * 3)
     assert clinic.bench()["found"].tolist() == 3 * [["x", "y"]]
+def test_labels_of_a_rare_class_are_cleared_where_the_model_always_answers_the_other():
+    """One in ten is positive; its sign is one coordinate among many: 1-NN is blind."""
+    generator = torch.Generator().manual_seed(0)
+    y = (torch.arange(2000) % 10 == 0).long()
+    x = torch.randn(2000, 64, generator=generator)
+    x[:, 0] += 2.5 * y
+    shuffled = y[torch.randperm(2000, generator=generator)]
+    for labels, causes in ((y, []), (shuffled, ["labels carry no signal"])):
+        val = [(x[1400:], labels[1400:])]
+        data = DataLoader(TensorDataset(x[:1400], labels[:1400]), batch_size=32)
+        assert diagnose(network(), None, data, val=val).causes == causes
+
+

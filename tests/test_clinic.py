@@ -1001,6 +1001,96 @@ def test_normalisation_statistics_are_measured_where_nothing_is_augmented():
     assert diagnose(model, None, moving, val=still).causes[0].startswith("normalisation")
 
 
+def scaled_batches(transform, seed=0):
+    """Images of pixels in [0, 1], dark with some bright ones, after a transform."""
+    x, y = examples(seed=seed)
+    pixels = (x / 6).clamp(0, 1).view(-1, 1, 8, 8)
+    return DataLoader(TensorDataset(transform(pixels), y), batch_size=32)
+
+
+def standardised(pixels):
+    return (pixels - 0.07) / 0.11
+
+
+@pytest.mark.parametrize(
+    ("train", "val"),
+    [
+        (standardised, lambda p: p),
+        (lambda p: p, standardised),
+        (standardised, lambda p: 255 * standardised(p)),
+        (lambda p: p, lambda p: 255 * p),
+        (lambda p: 2 * p - 1, lambda p: p),
+    ],
+)
+def test_validation_inputs_of_another_scale_are_named(train, val):
+    model = nn.Sequential(nn.Flatten(), network())
+    report = diagnose(model, None, scaled_batches(train), val=scaled_batches(val, 1))
+    assert report.causes == ["validation inputs are scaled otherwise"]
+    assert "mean" in report.findings[0].measured
+
+
+@pytest.mark.parametrize(
+    "augment",
+    [
+        lambda p: p.flip(-1),
+        lambda p: F.pad(p, (2, 2, 2, 2))[..., 1:9, 1:9],
+        lambda p: 1.3 * p,
+        lambda p: p + 0.1 * torch.randn(p.shape, generator=torch.Generator().manual_seed(0)),
+        lambda p: (p + p.roll(1, 0)) / 2,
+    ],
+    ids=["flip", "crop", "brightness", "noise", "mixup"],
+)
+def test_augmented_training_inputs_are_no_other_scale(augment):
+    model = nn.Sequential(nn.Flatten(), network())
+    data = scaled_batches(lambda p: standardised(augment(p)))
+    report = diagnose(model, None, data, val=scaled_batches(standardised, 1))
+    assert "validation inputs are scaled otherwise" not in report.causes
+
+
+def test_pixels_with_noise_do_not_claim_to_be_normalised():
+    noise = 0.1 * torch.randn(300, 1, 8, 8, generator=torch.Generator().manual_seed(1))
+    model = nn.Sequential(nn.Flatten(), network())
+    assert diagnose(model, None, scaled_batches(lambda p: p + noise)).ok
+
+
+def test_imagenets_statistics_are_a_note():
+    mean, std = clinic.signs.IMAGENET_MEAN, clinic.signs.IMAGENET_STD
+    x, y = examples()
+    pixels = ((x[:, :48] + 1) / 3).clamp(0, 1).view(-1, 3, 4, 4)
+    images = (pixels - mean.view(3, 1, 1)) / std.view(3, 1, 1)
+    torch.manual_seed(0)
+    model = nn.Sequential(nn.Flatten(), nn.Linear(48, 16), nn.ReLU(), nn.Linear(16, 3))
+    report = diagnose(model, None, DataLoader(TensorDataset(images, y), batch_size=32))
+    assert report.ok, str(report)
+    assert any("ImageNet's mean and std" in note for note in report.notes)
+
+
+class Backbone(nn.Module):
+    """A BatchNorm layer with the statistics of other data, kept in eval mode on purpose."""
+
+    def __init__(self, frozen):
+        super().__init__()
+        self.norm, self.head, self.frozen = nn.BatchNorm1d(64), network(), frozen
+        self.norm.num_batches_tracked += 1000
+        self.norm.running_mean += 3
+        self.train()
+
+    def train(self, mode=True):
+        super().train(mode)
+        if self.frozen:
+            self.norm.eval()
+        return self
+
+    def forward(self, x):
+        return self.head(self.norm(x))
+
+
+@pytest.mark.parametrize("frozen", [True, False])
+def test_running_statistics_of_a_frozen_layer_are_on_purpose(frozen):
+    causes = diagnose(Backbone(frozen), None, loader()).causes
+    assert ("BatchNorm's running statistics are off" in causes) == (not frozen)
+
+
 def test_a_large_first_loss_is_a_note():
     model = network()
     with torch.no_grad():
@@ -1021,6 +1111,19 @@ def test_labels_that_neighbours_do_not_see_are_cleared_by_what_transfers():
         torch.manual_seed(0)
         data = DataLoader(TensorDataset(x, labels), batch_size=32)
         assert diagnose(network(), None, data).causes == causes
+
+
+def test_labels_of_a_rare_class_are_cleared_where_the_model_always_answers_the_other():
+    """One in ten is positive; its sign is one coordinate among many: 1-NN is blind."""
+    generator = torch.Generator().manual_seed(0)
+    y = (torch.arange(2000) % 10 == 0).long()
+    x = torch.randn(2000, 64, generator=generator)
+    x[:, 0] += 2.5 * y
+    shuffled = y[torch.randperm(2000, generator=generator)]
+    for labels, causes in ((y, []), (shuffled, ["labels carry no signal"])):
+        val = [(x[1400:], labels[1400:])]
+        data = DataLoader(TensorDataset(x[:1400], labels[:1400]), batch_size=32)
+        assert diagnose(network(), None, data, val=val).causes == causes
 
 
 def test_sorted_class_folders_are_a_note_and_no_lost_labels():
@@ -1068,16 +1171,3 @@ def test_the_recorded_bench_is_read_back(tmp_path, monkeypatch):
     line = '{"part": "other data", "bugs": ["leak"], "wanted": ["x"], "found": ["x", "y"]}\n'
     (tmp_path / "runs" / "clinic" / "bench.jsonl").write_text(line * 3)
     assert clinic.bench()["found"].tolist() == 3 * [["x", "y"]]
-def test_labels_of_a_rare_class_are_cleared_where_the_model_always_answers_the_other():
-    """One in ten is positive; its sign is one coordinate among many: 1-NN is blind."""
-    generator = torch.Generator().manual_seed(0)
-    y = (torch.arange(2000) % 10 == 0).long()
-    x = torch.randn(2000, 64, generator=generator)
-    x[:, 0] += 2.5 * y
-    shuffled = y[torch.randperm(2000, generator=generator)]
-    for labels, causes in ((y, []), (shuffled, ["labels carry no signal"])):
-        val = [(x[1400:], labels[1400:])]
-        data = DataLoader(TensorDataset(x[:1400], labels[:1400]), batch_size=32)
-        assert diagnose(network(), None, data, val=val).causes == causes
-
-

@@ -161,6 +161,7 @@ def _checks(case: Case, train, evaluate, history, restore) -> list[tuple[str, st
             lambda case: evaluation_mode(case, evaluate),
         ),
         ("sign: input scale", "", signs.input_scale),
+        ("sign: validation scale", no_val, signs.validation_scale),
         ("sign: normalisation", "", signs.normalisation),
         ("sign: splits are apart", no_val, signs.splits_are_apart),
         ("sign: labels carry signal", "", signs.labels_carry_signal),

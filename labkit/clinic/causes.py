@@ -174,6 +174,11 @@ _ALL = (
         follows=("cannot overfit one batch",),
     ),
     Cause(
+        "validation inputs are scaled otherwise",
+        "The model is asked about inputs of another brightness and contrast than it learned from.",
+        "transform = Normalize(mean, std)  # one for training, validation and test",
+    ),
+    Cause(
         "normalisation statistics of other data",
         "Inputs are off centre or off scale; a small offset is often harmless, a large one acts "
         "like another learning rate.",

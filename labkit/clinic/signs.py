@@ -19,7 +19,10 @@ from labkit.train import seed
 BENCH = "tuned on benchmarks/clinic.py"
 
 RMS_HIGH, MAX_HIGH, RMS_LOW = 5.0, 20.0, 0.02
+VAL_CENTRE, VAL_SCALE = 0.5, 0.6
 OFF_CENTRE, OFF_SCALE = 0.1, 0.1
+IMAGENET_MEAN = torch.tensor([0.485, 0.456, 0.406])
+IMAGENET_STD = torch.tensor([0.229, 0.224, 0.225])
 LABELS_Z = 4.0
 OVERLAP = 0.01
 RUNNING_MEAN, RUNNING_VAR = 0.4, 0.3
@@ -78,6 +81,33 @@ def _at_first_layer(case: Case) -> Tensor:
     return caught[0] if caught else case.x.float()
 
 
+def validation_scale(case: Case) -> Iterator[Finding]:
+    """Validation inputs have about the training inputs' mean and size, augmented or not."""
+    train, val = case.x.float().flatten(), case.val_x.float().flatten()
+    mean, std = train.mean().item(), train.std().clamp_min(1e-12).item()
+    val_mean, val_std = val.mean().item(), val.std().clamp_min(1e-12).item()
+    shift, stretch = abs(val_mean - mean) / std, abs(math.log(val_std / std))
+    error = max(_uncertainty(case.x), _uncertainty(case.val_x))
+    strength = max(shift / max(VAL_CENTRE, error), stretch / max(VAL_SCALE, error))
+    if strength > 1:
+        yield Finding(
+            "validation inputs are scaled otherwise",
+            "sign",
+            f"validation inputs have mean {val_mean:.3g} and standard deviation {val_std:.3g}, "
+            f"training inputs {mean:.3g} and {std:.3g}",
+            f"means within {VAL_CENTRE:g} standard deviations, ln(ratio of the two standard "
+            f"deviations) within {VAL_SCALE:g}",
+            f"augmentation moves them less; {BENCH}",
+            3 * strength,
+        )
+
+
+def _uncertainty(x: Tensor) -> float:
+    """5 standard errors of the size of the inputs, as a share: large for few, uneven examples."""
+    sizes = x.float().view(len(x), -1).square().mean(1)
+    return (5 * sizes.std() / sizes.mean().clamp_min(1e-12)).item() / math.sqrt(len(x))
+
+
 def _without_augmentation(case: Case) -> Tensor | None:
     """Validation or training images that are the same at each look."""
     for loader, x in ((case.val, case.val_x), (case.data, case.x)):
@@ -101,14 +131,18 @@ def normalisation(case: Case) -> Iterator[Finding | str]:
     """Inputs that were normalised have mean 0 and standard deviation 1, channel by channel.
 
     Measured on validation images where there are enough, since training images may be augmented,
-    which moves both. Not asked of pixels in [0, 1], nor in [-1, 1].
+    which moves both. Not asked of pixels in [0, 1], nor in [-1, 1], with or without noise: there
+    the standard deviation is at most 0.5, or all of it inside.
     """
     x = _without_augmentation(case)
     if x is None:
         yield "normalisation: not measured, needs 200 images without augmentation"
         return
-    claims = x.min() < -0.05 and not (x.min() >= -1.001 and x.max() <= 1.001)
+    claims = x.min() < -0.05 and x.std() > 0.5 and not (x.min() >= -1.001 and x.max() <= 1.001)
     if not claims or case.scale != 1 or x.ndim < 2:
+        return
+    if _has_imagenets_statistics(x):
+        yield "normalisation: with ImageNet's mean and std, as a network pretrained there wants it"
         return
     dims = (0, *range(2, x.ndim)) if x.ndim > 2 else (0, 1)
     mean, std = x.mean(dims).flatten(), x.std(dims).flatten()
@@ -129,6 +163,15 @@ def normalisation(case: Case) -> Iterator[Finding | str]:
             f"0.1, or 5 standard errors; {BENCH}",
             strength,
         )
+
+
+def _has_imagenets_statistics(x: Tensor) -> bool:
+    """Do the usual constants bring each channel back to 0..1?"""
+    if x.ndim != 4 or x.shape[1] != 3:
+        return False
+    pixels = x * IMAGENET_STD.view(3, 1, 1) + IMAGENET_MEAN.view(3, 1, 1)
+    low, high = pixels.amin((0, 2, 3)), pixels.amax((0, 2, 3))
+    return bool((low.abs() < 0.02).all() and ((high - 1).abs() < 0.02).all())
 
 
 # -------------------------------------------------------------------------------------- labels
@@ -243,12 +286,14 @@ def splits_are_apart(case: Case) -> Iterator[Finding | str]:
 
 def running_statistics_fit(case: Case) -> Iterator[Finding | str]:
     """A trained model's running statistics are those of its training data."""
-    layers = {
-        name: module
-        for name, module in case.model.named_modules()
-        if isinstance(getattr(module, "running_mean", None), Tensor)
-        and int(getattr(module, "num_batches_tracked", None) or 0) >= 50
-    }
+    with case.mode(training=True):  # a layer frozen in eval mode has statistics on purpose
+        layers = {
+            name: module
+            for name, module in case.model.named_modules()
+            if isinstance(getattr(module, "running_mean", None), Tensor)
+            and int(getattr(module, "num_batches_tracked", None) or 0) >= 50
+            and module.training
+        }
     if not layers or len(case.x) < 200:
         return
     worst = max((_distance(case, layer), name) for name, layer in layers.items())

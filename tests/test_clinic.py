@@ -1126,6 +1126,42 @@ def test_labels_of_a_rare_class_are_cleared_where_the_model_always_answers_the_o
         assert diagnose(network(), None, data, val=val).causes == causes
 
 
+@pytest.mark.parametrize("shuffle", [False, True])
+def test_one_hot_labels_are_classes_too(shuffle):
+    x, y = examples()
+    y = F.one_hot(y, 3).float()
+    if shuffle:
+        y = y[torch.randperm(len(y), generator=torch.Generator().manual_seed(0))]
+    report = diagnose(network(), None, DataLoader(TensorDataset(x, y), batch_size=32))
+    assert report.causes == (["labels carry no signal"] if shuffle else [])
+
+
+def test_checks_that_ask_for_classes_say_so():
+    x, _ = examples()
+    data = [(x, x[:, :1])]
+    report = diagnose(nn.Linear(64, 1), F.mse_loss, data)
+    for name in ("labels carry signal", "loss at initialisation", "one batch by heart"):
+        assert report.not_run[name] == "needs labels that are classes"
+
+
+def test_batches_of_one_class_after_the_other_are_a_note():
+    x, y = examples()
+    order = y.argsort(stable=True)
+    note = "labels: examples follow one of their own class: shuffle=True for the training data?"
+    for data in ([(x[order], y[order])], [(x, y)]):
+        report = diagnose(network(), None, data)
+        assert report.ok, str(report)
+        assert (note in report.notes) == (data[0][1][0] == data[0][1][1])
+
+
+def test_a_comparison_of_a_part_says_so():
+    def notes(images):
+        return diagnose(network(), None, loader(), val=loader(seed=1), images=images).notes
+
+    assert "splits are apart: 250 training images were compared, and there are more" in notes(250)
+    assert not any("there are more" in note for note in notes(2000))
+
+
 def test_sorted_class_folders_are_a_note_and_no_lost_labels():
     x, y = examples(900)
     order = y.argsort(stable=True)

@@ -144,6 +144,7 @@ def _checks(case: Case, train, evaluate, history, restore) -> list[tuple[str, st
     no_val = "" if case.val is not None else "needs val="
     no_optimizer = "" if case.optimizer or case.recipe else "needs recipe= or optimizer="
     no_train = "needs train=" if train is None else no_optimizer
+    no_classes = "" if case.classification else "needs labels that are classes"
     sizes = len(case.x), 0 if case.val is None else len(case.val_x)
     rows = [
         ("contract: runs", "", contracts.runs),
@@ -164,9 +165,9 @@ def _checks(case: Case, train, evaluate, history, restore) -> list[tuple[str, st
         ("sign: validation scale", no_val, signs.validation_scale),
         ("sign: normalisation", "", signs.normalisation),
         ("sign: splits are apart", no_val, signs.splits_are_apart),
-        ("sign: labels carry signal", "", signs.labels_carry_signal),
+        ("sign: labels carry signal", no_classes, signs.labels_carry_signal),
         ("sign: running statistics fit", "", signs.running_statistics_fit),
-        ("sign: loss at initialisation", "", signs.loss_at_initialisation),
+        ("sign: loss at initialisation", no_classes, signs.loss_at_initialisation),
         (
             "sign: learning rate",
             no_optimizer,
@@ -174,7 +175,7 @@ def _checks(case: Case, train, evaluate, history, restore) -> list[tuple[str, st
         ),
         (
             "sign: one batch by heart",
-            "",
+            no_classes,
             lambda case: signs.overfits_one_batch(case, restore),
         ),
         (

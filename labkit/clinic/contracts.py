@@ -7,7 +7,7 @@ import torch
 from torch import Tensor, nn
 from torch.utils.data import DataLoader
 
-from labkit.clinic.case import Case, Unusable
+from labkit.clinic.case import Case, Unusable, classes
 from labkit.clinic.report import Finding
 
 DEFINITION = "by definition"
@@ -62,7 +62,7 @@ def _inputs_not_finite(case: Case) -> list[str]:
 
 def _labels_out_of_range(case: Case, outputs: Tensor) -> Iterator[Finding]:
     """Among all labels read; a loss may ignore some, such as -100, so it is asked."""
-    if not case.classification or outputs.ndim != 2:
+    if not case.classification or case.y.ndim != 1 or outputs.ndim != 2:
         return
     num_classes = outputs.shape[1]
     odd = case.y[(case.y < 0) | (case.y >= num_classes)]
@@ -193,7 +193,7 @@ def _softmax_in_the_loss(case: Case, outputs: Tensor, y: Tensor) -> Finding:
 
 
 def _loss_when_sure(case: Case, outputs: Tensor, y: Tensor) -> float:
-    sure = 1000 * nn.functional.one_hot(y, outputs.shape[1]).to(outputs)
+    sure = 1000 * nn.functional.one_hot(classes(y), outputs.shape[1]).to(outputs)
     return case.loss(sure, y).item()
 
 

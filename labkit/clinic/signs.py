@@ -6,12 +6,13 @@ of benchmarks/clinic.py, or derived.
 
 import math
 from collections.abc import Callable, Iterator
+from operator import length_hint
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from labkit.clinic.case import Case
+from labkit.clinic.case import Case, classes
 from labkit.clinic.contracts import fingerprints, own_lr, repeats
 from labkit.clinic.report import Finding
 from labkit.train import seed
@@ -23,7 +24,7 @@ VAL_CENTRE, VAL_SCALE = 0.5, 0.6
 OFF_CENTRE, OFF_SCALE = 0.1, 0.1
 IMAGENET_MEAN = torch.tensor([0.485, 0.456, 0.406])
 IMAGENET_STD = torch.tensor([0.229, 0.224, 0.225])
-LABELS_Z = 4.0
+LABELS_Z, SORTED_Z = 4.0, 10.0
 OVERLAP = 0.01
 RUNNING_MEAN, RUNNING_VAR = 0.4, 0.3
 LR_STEPS, LR_LAST = 40, 10
@@ -183,16 +184,19 @@ def labels_carry_signal(case: Case) -> Iterator[Finding | str]:
     First the label of the nearest other image, by pixels; where that is at chance, the pixels may
     be to blame, and the model itself is trained on half of the images and tried on the rest.
     """
-    if not case.classification or len(case.x) < 200:
+    if len(case.x) < 200:
         return
     x, y = case.x[:1500], case.y[:1500]
-    if len(y.unique()) < 2:
+    labels = classes(y)
+    if len(labels.unique()) < 2:
         yield (
-            f"labels: the first {len(y):,} examples all have the label {y[0].item()}: is the "
+            f"labels: the first {len(y):,} examples all have the label {labels[0].item()}: is the "
             "training data sorted by class, and not shuffled?"
         )
         return
-    z = _neighbours_z(x, y)
+    if _above_chance(lambda labels: labels[1:] == labels[:-1], labels) > SORTED_Z:
+        yield "labels: examples follow one of their own class: shuffle=True for the training data?"
+    z = _neighbours_z(x, labels)
     if z >= LABELS_Z:
         return
     if case.val_x is not None and len(case.val_x) >= 200:
@@ -248,7 +252,7 @@ def _transfer_z(case: Case, x: Tensor, y: Tensor, other_x: Tensor, other_y: Tens
     with torch.no_grad(), case.mode(training=True):  # running statistics are not settled yet
         outputs = torch.cat([case.outputs(case.put(part)).cpu() for part in other_x.split(250)])
     guesses = (outputs - outputs.mean(0)).argmax(1)
-    return _above_chance(lambda labels: labels == guesses, other_y)
+    return _above_chance(lambda labels: labels == guesses, classes(other_y))
 
 
 def _adam(model: nn.Module):
@@ -270,6 +274,9 @@ def splits_are_apart(case: Case) -> Iterator[Finding | str]:
     train = case.x if case.raw is None else case.raw
     val = case.val_x if case.raw_val is None else case.raw_val
     both = torch.isin(fingerprints(val), fingerprints(train)).float().mean().item()
+    batches_read = math.ceil(len(train) / max(case.batch_size, 1))
+    if case.raw is None and length_hint(case.data) > batches_read:
+        yield f"splits are apart: {len(train):,} training images were compared, and there are more"
     if both > OVERLAP:
         yield Finding(
             "training and validation overlap",
@@ -352,8 +359,6 @@ def _two_proportions(p: float, q: float, n: int, m: int) -> float:
 
 def loss_at_initialisation(case: Case) -> Iterator[str]:
     """A warning only: healthy networks may start above ln C."""
-    if not case.classification:
-        return
     x, y = case.batch(64)
     with torch.no_grad(), case.mode(training=True):
         outputs = case.outputs(x)
@@ -441,7 +446,7 @@ def _loss_after(case: Case, restore, factor: float) -> float:
 def overfits_one_batch(case: Case, restore) -> Iterator[Finding | str]:
     """32 images can be learned by heart in 200 steps of Adam. Not asked of a model that is
     partly frozen: the rest may be too small for that."""
-    if not case.classification or not all(p.requires_grad for p in case.model.parameters()):
+    if not all(p.requires_grad for p in case.model.parameters()):
         return
     x, y = case.batch(32)
     tries = []
@@ -478,4 +483,4 @@ def _by_heart(case: Case, x: Tensor, y: Tensor, lr: float) -> tuple[float, float
 
 def _accuracy(case: Case, x: Tensor, y: Tensor, training: bool) -> float:
     with torch.no_grad(), case.mode(training=training):
-        return (case.outputs(x).argmax(1) == y).float().mean().item()
+        return (case.outputs(x).argmax(1) == classes(y)).float().mean().item()

@@ -11,7 +11,6 @@ from labkit.clinic.case import Case, Unusable, classes
 from labkit.clinic.report import Finding
 
 DEFINITION = "by definition"
-RAW_SCORES = "what such a loss wants: raw scores, any real numbers"
 EXAMPLES = 8  # a contract is broken for a few examples as well as for many, and few are quick
 
 # ---------------------------------------------------------------------- loss and last layer
@@ -119,7 +118,7 @@ def output_fits_loss(case: Case) -> Iterator[Finding]:
         if outputs.shape[1] == 1 and all((z == 1).all() for z in (outputs, *probes)):
             yield _softmax_over_one_output()
             return
-        evidence = ""
+        evidence = None
         if outputs.shape[1] > 1:
             yield from _log_probabilities(case, outputs, y)
             evidence = _ignores_a_shift(case, outputs, y)
@@ -130,8 +129,8 @@ def output_fits_loss(case: Case) -> Iterator[Finding]:
         found = evidence and (_squashed(probes) or _looks_squashed(outputs))
     if not found:
         return
-    name, measured = found
-    yield Finding(name, "contract", f"{measured}; {evidence}", RAW_SCORES, "definition of the loss")
+    (name, measured), (reason, *expected) = found, evidence
+    yield Finding(name, "contract", f"{measured}; {reason}", *expected)
     if layer is not None and _output_of(case, layer, x).shape == outputs.shape:
         case.output_layer = layer  # from here on the checks see the logits
 
@@ -141,26 +140,37 @@ def _change_when_shifted(case: Case, outputs: Tensor, y: Tensor) -> float:
     return (case.loss(outputs + 3, y) - case.loss(outputs, y)).item()
 
 
-def _ignores_a_shift(case: Case, outputs: Tensor, y: Tensor) -> str:
-    """Evidence, in words, that the loss looks at differences of its inputs only; or nothing."""
+def _ignores_a_shift(case: Case, outputs: Tensor, y: Tensor) -> tuple[str, str, str] | None:
+    """What shows that the loss looks at differences of its inputs only, what it then wants and
+    why; or None."""
     change = abs(_change_when_shifted(case, outputs, y))
     if change > 1e-4 * (1 + abs(case.loss(outputs, y).item())):
-        return ""
-    return f"adding 3 to all outputs changes the loss by {change:.1g}"
+        return None
+    return (
+        f"adding 3 to all outputs changes the loss by {change:.1g}",
+        "a loss that this shift does not change applies softmax itself and wants any real numbers",
+        "definition of cross-entropy",
+    )
 
 
-def _wants_scores_of_either_sign(case: Case, outputs: Tensor, y: Tensor) -> str:
-    """Evidence that it is a loss on targets 0 and 1 like BCE with logits; or nothing."""
+def _wants_scores_of_either_sign(
+    case: Case, outputs: Tensor, y: Tensor
+) -> tuple[str, str, str] | None:
+    """The same for a loss on targets 0 and 1 like BCE with logits."""
     if y.numel() != outputs.numel() or not ((y == 0) | (y == 1)).all():
-        return ""
+        return None
     right = (2.0 * y - 1).to(outputs).view_as(outputs).cpu()
     try:  # on the CPU: there a loss on probabilities refuses them with a mere exception
         small, large = (case.loss(size * right, y.cpu()).item() for size in (1, 1000))
     except RuntimeError:
-        return ""
+        return None
     if small < 0.1 or abs(large) > 1e-3:
-        return ""
-    return f"right outputs of +1 and -1 have a loss of {small:.2g}, of +1000 and -1000 of 0"
+        return None
+    return (
+        f"right outputs of +1 and -1 have a loss of {small:.2g}, of +1000 and -1000 of 0",
+        "a loss that is 0 for large scores alone wants any real numbers, below and above 0",
+        "definition of binary cross-entropy with logits",
+    )
 
 
 def _softmax_over_one_output() -> Finding:

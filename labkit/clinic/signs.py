@@ -20,7 +20,7 @@ from labkit.train import seed
 BENCH = "tuned on benchmarks/clinic.py"
 
 RMS_HIGH, MAX_HIGH, RMS_LOW = 5.0, 20.0, 0.02
-VAL_CENTRE, VAL_SCALE = 0.5, 0.6
+VAL_CENTRE, VAL_SCALE = 1.0, 0.6
 OFF_CENTRE, OFF_SCALE = 0.1, 0.1
 IMAGENET_MEAN = torch.tensor([0.485, 0.456, 0.406])
 IMAGENET_STD = torch.tensor([0.229, 0.224, 0.225])

@@ -413,6 +413,16 @@ def test_a_warm_up_that_begins_just_above_zero_is_no_low_learning_rate():
     assert optimizer.param_groups[0]["lr"] == 1e-6
 
 
+def test_an_optimiser_at_the_end_of_its_schedule_is_tried_with_the_rate_it_has_come_to():
+    model = network()
+    optimizer = torch.optim.SGD(model.parameters(), lr=50.0, momentum=0.9)
+    schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, lambda step: 1e-3 / (1 + step))
+    F.cross_entropy(model(examples()[0]), examples()[1]).backward()
+    optimizer.step()
+    schedule.step()
+    assert diagnose(model, None, loader(), optimizer=optimizer).ok
+
+
 def test_the_optimiser_may_be_given_itself_and_is_as_before():
     model = network()
     optimizer = torch.optim.SGD(model.parameters(), lr=1e-4, momentum=0.9)

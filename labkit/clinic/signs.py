@@ -384,7 +384,7 @@ def learning_rate(case: Case, restore) -> Iterator[Finding | str]:
     optimizer = case.build_optimizer()
     if optimizer is None:
         return
-    lr = max(own_lr(group) for group in optimizer.param_groups)
+    lr = max(_lr(optimizer, group) for group in optimizer.param_groups)
     start, own = _first_loss(case), _loss_after(case, restore, 1.0)
     fall = start - own
     if fall > LR_HIGH * start:  # no other could fall more than twice as far
@@ -417,6 +417,11 @@ def learning_rate(case: Case, restore) -> Iterator[Finding | str]:
         )
 
 
+def _lr(optimizer, group: dict) -> float:
+    """What a schedule will warm up to; once steps were taken, what it has come to."""
+    return group["lr"] if optimizer.state else own_lr(group)
+
+
 def _trains_all(model: nn.Module, optimizer) -> bool:
     held = {id(p) for group in optimizer.param_groups for p in group["params"]}
     return all(p.requires_grad and id(p) in held for p in model.parameters())
@@ -435,7 +440,7 @@ def _loss_after(case: Case, restore, factor: float) -> float:
     seed(case.where, 0)
     optimizer = case.build_optimizer()
     for group in optimizer.param_groups:
-        group["lr"] = own_lr(group) * factor
+        group["lr"] = _lr(optimizer, group) * factor
     with torch.enable_grad(), case.mode(training=True):
         losses = [_step(case, optimizer, x, y) for x, y in case.batches(LR_STEPS)]
     restore()

@@ -443,6 +443,19 @@ def step_outside_loop(healthy: Setup) -> Setup:
     return replace(healthy, train=train)
 
 
+def no_backward(healthy: Setup) -> Setup:
+    """loss.backward() is missing, and nobody complains."""
+
+    def train(model, loss, optimizer, batches):
+        model.train()
+        for x, y in batches:
+            optimizer.zero_grad()
+            loss(model(x), y)
+            optimizer.step()
+
+    return replace(healthy, train=train)
+
+
 def no_zero_grad(healthy: Setup) -> Setup:
     """Gradients of all batches so far pile up."""
 
@@ -709,6 +722,11 @@ CATALOGUE = {
             step_outside_loop,
             "gradients never used",
             "Each epoch brings next to nothing, though the loss does fall.",
+        ),
+        Bug(
+            no_backward,
+            "no backward pass",
+            "Accuracy stays at chance, and the loss is the same after each epoch.",
         ),
         Bug(
             no_zero_grad,

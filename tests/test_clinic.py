@@ -119,6 +119,118 @@ def test_nll_loss_without_log_softmax_is_named(activation):
     assert report.causes == ["log-softmax missing before the NLL loss"]
 
 
+@pytest.mark.parametrize("outputs", [2, 3])
+def test_a_softmax_in_the_loss_is_named(outputs):
+    x, y = examples()
+    model = nn.Sequential(network(), nn.Linear(3, outputs))
+    data = [(x, y.clamp(max=outputs - 1))]
+
+    def loss(z, y):
+        return F.cross_entropy(z.softmax(1), y)
+
+    report = diagnose(model, loss, data, only_contracts=True)
+    assert report.causes == ["redundant softmax"]
+    assert "the loss applies softmax twice" in report.findings[0].measured
+
+
+@pytest.mark.parametrize(
+    "loss",
+    [
+        lambda z, y: F.cross_entropy(z.log_softmax(1), y),
+        lambda z, y: F.cross_entropy(5 * z, y),
+        lambda z, y: F.cross_entropy(10 * F.normalize(z), y),
+        F.multi_margin_loss,
+    ],
+)
+def test_a_loss_with_one_softmax_or_none_is_left_in_peace(loss):
+    assert contracts(network(), loss).ok
+
+
+def binary(columns):
+    """The same examples with targets 0 and 1: is it class 0? Or one column a class."""
+    x, y = examples()
+    targets = F.one_hot(y, 3).float()[:, :columns]
+    return DataLoader(TensorDataset(x, targets), batch_size=32)
+
+
+def binary_contracts(columns, tail, loss):
+    model = nn.Sequential(network(), nn.Linear(3, columns), tail)
+    return diagnose(model, loss, binary(columns), only_contracts=True)
+
+
+@pytest.mark.parametrize("columns", [1, 3])
+@pytest.mark.parametrize(
+    ("tail", "cause"),
+    [
+        (nn.Sigmoid(), "sigmoid before cross-entropy"),
+        (nn.Tanh(), "tanh before cross-entropy"),
+        (nn.ReLU(), "ReLU before cross-entropy"),
+    ],
+)
+def test_a_bounded_output_is_named_before_binary_cross_entropy_with_logits(columns, tail, cause):
+    report = binary_contracts(columns, tail, F.binary_cross_entropy_with_logits)
+    assert report.causes == [cause]
+    assert "+1000 and -1000" in report.findings[0].measured
+
+
+def test_a_softmax_over_one_output_is_named():
+    for loss in (F.binary_cross_entropy, F.binary_cross_entropy_with_logits):
+        assert binary_contracts(1, nn.Softmax(1), loss).causes == ["softmax over a single output"]
+
+
+@pytest.mark.parametrize("columns", [1, 3])
+@pytest.mark.parametrize(
+    ("tail", "loss"),
+    [
+        (nn.Identity(), F.binary_cross_entropy_with_logits),
+        (nn.Identity(), nn.BCEWithLogitsLoss(pos_weight=torch.tensor(3.0))),
+        (nn.Sigmoid(), F.binary_cross_entropy),
+        (nn.Sigmoid(), F.mse_loss),
+        (nn.ReLU(), F.mse_loss),
+        (nn.Tanh(), lambda z, y: F.soft_margin_loss(5 * z, 2 * y - 1)),
+    ],
+)
+def test_a_right_pair_for_targets_0_and_1_is_left_in_peace(columns, tail, loss):
+    assert binary_contracts(columns, tail, loss).ok
+
+
+@pytest.mark.parametrize("loss", [F.cross_entropy, F.nll_loss])
+def test_a_log_softmax_over_the_batch_is_named(loss):
+    report = contracts(network(nn.LogSoftmax(0)), loss)
+    assert report.causes == ["softmax over the batch dimension"]
+
+
+@pytest.mark.parametrize("reduction", ["mean", "sum", "none"])
+def test_the_reduction_of_a_loss_changes_no_diagnosis(reduction):
+    def nll(z, y):
+        return F.nll_loss(z, y, reduction=reduction)
+
+    def two(z, y):
+        return F.cross_entropy(z.softmax(1), y, reduction=reduction)
+
+    healthy = diagnose(network(), nn.CrossEntropyLoss(reduction=reduction), loader())
+    assert healthy.ok
+    assert not any("twice ln C" in note for note in healthy.notes)
+    assert contracts(network(nn.LogSoftmax(1)), nll).ok
+    assert contracts(network(), nll).causes == ["log-softmax missing before the NLL loss"]
+    assert contracts(network(), two).causes == ["redundant softmax"]
+
+
+@pytest.mark.parametrize(
+    ("x", "y", "cure"),
+    [
+        (lambda x: x.byte(), lambda y: y, "x.float() / 255"),
+        (lambda x: x, lambda y: y[:, None], "y.squeeze(1)"),
+        (lambda x: x, lambda y: F.one_hot(y, 3), "y.argmax(1), or y.float()"),
+    ],
+)
+def test_types_and_shapes_that_raise_are_told_what_to_try(x, y, cure):
+    inputs, labels = examples()
+    report = diagnose(network(), None, [(x(inputs), y(labels))])
+    assert report.causes == ["forward or loss raises an error"]
+    assert report.findings[0].threshold.endswith(f"try {cure}")
+
+
 def test_softmax_in_evaluation_alone_is_healthy():
     class Model(nn.Module):
         def __init__(self):
@@ -235,6 +347,42 @@ def test_a_nan_is_the_only_finding():
     assert "loss" in report.findings[0].measured
 
 
+def test_a_nan_far_behind_the_first_images_is_found_and_its_number_told():
+    x, y = examples()
+    x[200, 3] = float("nan")
+    report = diagnose(network(), None, [(x, y)])
+    assert report.causes == ["outputs or loss are not finite"]
+    assert "1 of 300 inputs, the first is number 200" in report.findings[0].measured
+
+
+def test_a_label_without_an_output_is_found_far_behind_the_first_images():
+    x, y = examples()
+    y[200] = 3
+    for data in ([(x, y)], [(x[200:], y[200:])]):
+        report = diagnose(network(), None, data)
+        assert report.causes == ["forward or loss raises an error"]
+        with pytest.raises(clinic.Broken):
+            report.raise_if_broken()
+    measured = diagnose(network(), None, [(x, y)]).findings[0].measured
+    assert "labels go from 0 to 3, and the model has 3 outputs" in measured
+
+
+def test_labels_that_the_loss_ignores_are_no_error():
+    x, y = examples()
+    y[::7] = -100
+    assert diagnose(network(), None, [(x, y)], only_contracts=True).ok
+
+
+def test_a_model_with_nothing_to_train_is_named():
+    def train(model, optimizer, batches):
+        for x, y in batches:
+            F.cross_entropy(model(x), y).backward()
+
+    model = network().requires_grad_(False)
+    report = contracts(model, optimizer=adam, train=train)
+    assert report.causes == ["no trainable parameters"]
+
+
 def test_a_cut_graph_is_named():
     model = nn.Sequential(nn.Linear(64, 16), Lambda(torch.Tensor.detach), nn.Linear(16, 3))
     report = contracts(model)
@@ -254,6 +402,25 @@ def test_a_warm_up_that_begins_at_zero_is_no_learning_rate_of_zero():
     torch.optim.lr_scheduler.LambdaLR(optimizer, lambda epoch: min(1, epoch / 10))
     assert optimizer.param_groups[0]["lr"] == 0
     assert contracts(model, optimizer=optimizer).ok
+
+
+def test_a_warm_up_that_begins_just_above_zero_is_no_low_learning_rate():
+    model = network()
+    optimizer = adam(model)
+    torch.optim.lr_scheduler.LinearLR(optimizer, start_factor=1e-3, total_iters=100)
+    report = diagnose(model, None, loader(), optimizer=optimizer)
+    assert report.ok, str(report)
+    assert optimizer.param_groups[0]["lr"] == 1e-6
+
+
+def test_an_optimiser_at_the_end_of_its_schedule_is_tried_with_the_rate_it_has_come_to():
+    model = network()
+    optimizer = torch.optim.SGD(model.parameters(), lr=50.0, momentum=0.9)
+    schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, lambda step: 1e-3 / (1 + step))
+    F.cross_entropy(model(examples()[0]), examples()[1]).backward()
+    optimizer.step()
+    schedule.step()
+    assert diagnose(model, None, loader(), optimizer=optimizer).ok
 
 
 def test_the_optimiser_may_be_given_itself_and_is_as_before():
@@ -276,6 +443,73 @@ def test_a_loop_that_crashes_is_reported_and_the_other_checks_go_on():
     report = diagnose(network(), None, loader(), optimizer=adam, train=train)
     assert "KeyError" in report.not_run["training loop"]
     assert "learning rate" in report.passed
+    assert report.causes == ["training or evaluation loop raises an error"]
+    assert "train(model, optimizer, batches): KeyError: 'oops'" in report.findings[0].measured
+    report = contracts(network(), evaluate=lambda model, batches: batches.nonsense)
+    assert report.causes == ["training or evaluation loop raises an error"]
+
+
+class FunctionalDropout(nn.Module):
+    """Dropout without a layer of that name."""
+
+    def __init__(self):
+        super().__init__()
+        self.net = network()
+
+    def forward(self, x):
+        return self.net(F.dropout(x, 0.3, training=self.training))
+
+
+@pytest.mark.parametrize(
+    ("mode", "causes"),
+    [
+        ("train", ["evaluation runs in train mode"]),
+        ("eval", ["training runs in eval mode"]),
+        ("right", []),
+    ],
+)
+def test_modes_are_watched_where_dropout_is_a_function(mode, causes):
+    def train(model, optimizer, batches):
+        model.train(mode != "eval")
+        for x, y in batches:
+            optimizer.zero_grad()
+            F.cross_entropy(model(x), y).backward()
+            optimizer.step()
+
+    def evaluate(model, batches):
+        model.train(mode == "train")
+        for x, _ in batches:
+            model(x)
+
+    report = contracts(FunctionalDropout(), optimizer=adam, train=train, evaluate=evaluate)
+    assert report.causes == causes
+
+
+@pytest.mark.parametrize("every", [4, 16, 17, 40, 300])
+def test_gradient_accumulation_over_many_batches_is_left_in_peace(every):
+    def train(model, optimizer, batches):
+        optimizer.zero_grad()
+        for number, (x, y) in enumerate(batches, 1):
+            (F.cross_entropy(model(x), y) / every).backward()
+            if number % every == 0:
+                optimizer.step()
+                optimizer.zero_grad()
+
+    small = DataLoader(TensorDataset(*examples(800)), batch_size=2)
+    report = diagnose(network(), None, small, optimizer=adam, train=train, only_contracts=True)
+    assert report.ok, str(report)
+    said = "training loop: 256 backward passes and no step yet"
+    assert (said in report.notes) == (every == 300)
+
+
+def test_a_loop_without_a_step_is_named_also_if_it_zeroes_nothing():
+    def train(model, optimizer, batches):
+        for x, y in batches:
+            F.cross_entropy(model(x), y).backward()
+
+    report = contracts(network(), optimizer=adam, train=train)
+    assert report.causes == ["gradients never used"]
+    assert report.findings[0].measured == "10 backward passes and no step"
 
 
 def test_the_loops_of_torchs_tutorial_run():
@@ -596,6 +830,7 @@ def test_regression_is_left_in_peace():
     [
         ((lambda x: x, None, []), "torch.nn.Module"),
         ((network(), "mse", []), "function of"),
+        ((network(), nn.CrossEntropyLoss, []), r"is the class CrossEntropyLoss; .*Loss\(\)"),
         ((nn.Sequential(nn.LazyLinear(3)), None, []), "0.weight has no shape yet.*is lazy"),
         ((network(), None, []), "no batch"),
         ((network(), None, 3), "int: give batches"),
@@ -611,6 +846,15 @@ def test_regression_is_left_in_peace():
 def test_bad_input_is_refused_in_one_sentence(arguments, message):
     with pytest.raises(ValueError, match=message):
         diagnose(*arguments)
+
+
+@pytest.mark.parametrize(
+    ("optimizer", "message"),
+    [(torch.optim.Adam, r"class Adam; .*lambda model: torch.optim.Adam\("), (0.1, "optimizer=0.1")],
+)
+def test_what_is_no_optimiser_is_refused(optimizer, message):
+    with pytest.raises(ValueError, match=message):
+        diagnose(network(), None, loader(), optimizer=optimizer)
 
 
 def test_too_few_images_are_refused():
@@ -711,6 +955,34 @@ def test_a_slow_last_layer_behind_a_frozen_network_is_no_low_learning_rate():
     assert diagnose(model, None, loader(), optimizer=last_layer).ok
 
 
+class Scaled(nn.Module):
+    """Divides by 255 itself, as many a published model does."""
+
+    def __init__(self):
+        super().__init__()
+        self.net = network()
+
+    def forward(self, x):
+        return self.net(x.float() / 255)
+
+
+def pixels(divided_by=1, kind=torch.float32):
+    x, y = examples()
+    x = ((x + 4) * 25).clamp(0, 255).round() / divided_by
+    return DataLoader(TensorDataset(x.to(kind), y), batch_size=32)
+
+
+@pytest.mark.parametrize("kind", [torch.float32, torch.uint8])
+def test_a_model_that_scales_its_inputs_itself_is_left_in_peace(kind):
+    report = diagnose(Scaled(), None, pixels(kind=kind), optimizer=adam)
+    assert report.ok, str(report)
+
+
+def test_inputs_scaled_in_the_data_and_in_the_model_are_scaled_twice():
+    report = diagnose(Scaled(), None, pixels(divided_by=255), optimizer=adam)
+    assert report.causes == ["input scaled down twice"]
+
+
 def normalised(x):
     """As images of 2 x 4 x 4 pixels, so that there are channels."""
     return (0.5 * x[:, :32]).view(-1, 2, 4, 4)
@@ -739,6 +1011,96 @@ def test_normalisation_statistics_are_measured_where_nothing_is_augmented():
     assert diagnose(model, None, moving, val=still).causes[0].startswith("normalisation")
 
 
+def scaled_batches(transform, seed=0):
+    """Images of pixels in [0, 1], dark with some bright ones, after a transform."""
+    x, y = examples(seed=seed)
+    pixels = (x / 6).clamp(0, 1).view(-1, 1, 8, 8)
+    return DataLoader(TensorDataset(transform(pixels), y), batch_size=32)
+
+
+def standardised(pixels):
+    return (pixels - 0.07) / 0.11
+
+
+@pytest.mark.parametrize(
+    ("train", "val"),
+    [
+        (standardised, lambda p: p),
+        (lambda p: p, standardised),
+        (standardised, lambda p: 255 * standardised(p)),
+        (lambda p: p, lambda p: 255 * p),
+        (lambda p: 2 * p - 1, lambda p: p),
+    ],
+)
+def test_validation_inputs_of_another_scale_are_named(train, val):
+    model = nn.Sequential(nn.Flatten(), network())
+    report = diagnose(model, None, scaled_batches(train), val=scaled_batches(val, 1))
+    assert report.causes == ["validation inputs are scaled otherwise"]
+    assert "mean" in report.findings[0].measured
+
+
+@pytest.mark.parametrize(
+    "augment",
+    [
+        lambda p: p.flip(-1),
+        lambda p: F.pad(p, (2, 2, 2, 2))[..., 1:9, 1:9],
+        lambda p: 1.3 * p,
+        lambda p: p + 0.1 * torch.randn(p.shape, generator=torch.Generator().manual_seed(0)),
+        lambda p: (p + p.roll(1, 0)) / 2,
+    ],
+    ids=["flip", "crop", "brightness", "noise", "mixup"],
+)
+def test_augmented_training_inputs_are_no_other_scale(augment):
+    model = nn.Sequential(nn.Flatten(), network())
+    data = scaled_batches(lambda p: standardised(augment(p)))
+    report = diagnose(model, None, data, val=scaled_batches(standardised, 1))
+    assert "validation inputs are scaled otherwise" not in report.causes
+
+
+def test_pixels_with_noise_do_not_claim_to_be_normalised():
+    noise = 0.1 * torch.randn(300, 1, 8, 8, generator=torch.Generator().manual_seed(1))
+    model = nn.Sequential(nn.Flatten(), network())
+    assert diagnose(model, None, scaled_batches(lambda p: p + noise)).ok
+
+
+def test_imagenets_statistics_are_a_note():
+    mean, std = clinic.signs.IMAGENET_MEAN, clinic.signs.IMAGENET_STD
+    x, y = examples()
+    pixels = ((x[:, :48] + 1) / 3).clamp(0, 1).view(-1, 3, 4, 4)
+    images = (pixels - mean.view(3, 1, 1)) / std.view(3, 1, 1)
+    torch.manual_seed(0)
+    model = nn.Sequential(nn.Flatten(), nn.Linear(48, 16), nn.ReLU(), nn.Linear(16, 3))
+    report = diagnose(model, None, DataLoader(TensorDataset(images, y), batch_size=32))
+    assert report.ok, str(report)
+    assert any("ImageNet's mean and std" in note for note in report.notes)
+
+
+class Backbone(nn.Module):
+    """A BatchNorm layer with the statistics of other data, kept in eval mode on purpose."""
+
+    def __init__(self, frozen):
+        super().__init__()
+        self.norm, self.head, self.frozen = nn.BatchNorm1d(64), network(), frozen
+        self.norm.num_batches_tracked += 1000
+        self.norm.running_mean += 3
+        self.train()
+
+    def train(self, mode=True):
+        super().train(mode)
+        if self.frozen:
+            self.norm.eval()
+        return self
+
+    def forward(self, x):
+        return self.head(self.norm(x))
+
+
+@pytest.mark.parametrize("frozen", [True, False])
+def test_running_statistics_of_a_frozen_layer_are_on_purpose(frozen):
+    causes = diagnose(Backbone(frozen), None, loader()).causes
+    assert ("BatchNorm's running statistics are off" in causes) == (not frozen)
+
+
 def test_a_large_first_loss_is_a_note():
     model = network()
     with torch.no_grad():
@@ -759,6 +1121,55 @@ def test_labels_that_neighbours_do_not_see_are_cleared_by_what_transfers():
         torch.manual_seed(0)
         data = DataLoader(TensorDataset(x, labels), batch_size=32)
         assert diagnose(network(), None, data).causes == causes
+
+
+def test_labels_of_a_rare_class_are_cleared_where_the_model_always_answers_the_other():
+    """One in twenty is positive; its sign is one coordinate among many: 1-NN is blind."""
+    generator = torch.Generator().manual_seed(0)
+    y = (torch.arange(2000) % 20 == 0).long()
+    x = torch.randn(2000, 64, generator=generator)
+    x[:, 0] += 3.25 * y
+    shuffled = y[torch.randperm(2000, generator=generator)]
+    for labels, causes in ((y, []), (shuffled, ["labels carry no signal"])):
+        val = [(x[1400:], labels[1400:])]
+        data = DataLoader(TensorDataset(x[:1400], labels[:1400]), batch_size=32)
+        assert diagnose(network(), None, data, val=val).causes == causes
+
+
+@pytest.mark.parametrize("shuffle", [False, True])
+def test_one_hot_labels_are_classes_too(shuffle):
+    x, y = examples()
+    y = F.one_hot(y, 3).float()
+    if shuffle:
+        y = y[torch.randperm(len(y), generator=torch.Generator().manual_seed(0))]
+    report = diagnose(network(), None, DataLoader(TensorDataset(x, y), batch_size=32))
+    assert report.causes == (["labels carry no signal"] if shuffle else [])
+
+
+def test_checks_that_ask_for_classes_say_so():
+    x, _ = examples()
+    data = [(x, x[:, :1])]
+    report = diagnose(nn.Linear(64, 1), F.mse_loss, data)
+    for name in ("labels carry signal", "loss at initialisation", "one batch by heart"):
+        assert report.not_run[name] == "needs labels that are classes"
+
+
+def test_batches_of_one_class_after_the_other_are_a_note():
+    x, y = examples()
+    order = y.argsort(stable=True)
+    note = "labels: examples follow one of their own class: shuffle=True for the training data?"
+    for data in ([(x[order], y[order])], [(x, y)]):
+        report = diagnose(network(), None, data)
+        assert report.ok, str(report)
+        assert (note in report.notes) == (data[0][1][0] == data[0][1][1])
+
+
+def test_a_comparison_of_a_part_says_so():
+    def notes(images):
+        return diagnose(network(), None, loader(), val=loader(seed=1), images=images).notes
+
+    assert "splits are apart: 250 training images were compared, and there are more" in notes(250)
+    assert not any("there are more" in note for note in notes(2000))
 
 
 def test_sorted_class_folders_are_a_note_and_no_lost_labels():

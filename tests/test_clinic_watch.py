@@ -103,6 +103,21 @@ def no_step(model, optimizer, data):
         F.cross_entropy(model(x), y).backward()
 
 
+def no_backward(model, optimizer, data):
+    for x, y in data:
+        optimizer.zero_grad()
+        F.cross_entropy(model(x), y)
+        optimizer.step()
+
+
+def gradients_by_hand(model, optimizer, data):
+    """As a method without backpropagation does: it fills .grad itself."""
+    for _ in data:
+        for p in model.parameters():
+            p.grad = torch.ones_like(p)
+        optimizer.step()
+
+
 def zero_before_the_step(model, optimizer, data):
     for x, y in data:
         F.cross_entropy(model(x), y).backward()
@@ -163,6 +178,7 @@ def watched(loop, model=None, optimizer=None):
         two_losses,
         closure,
         skipping_scaler,
+        gradients_by_hand,
         with_validation,
     ],
 )
@@ -177,6 +193,7 @@ def test_right_loops_are_left_in_peace(loop):
         (no_zero_grad, "stale gradients"),
         (step_outside, "gradients never used"),
         (no_step, "gradients never used"),
+        (no_backward, "no backward pass"),
         (zero_before_the_step, "gradients never used"),
         (validation_in_train_mode, "evaluation runs in train mode"),
         (training_in_eval_mode, "training runs in eval mode"),
@@ -185,6 +202,28 @@ def test_right_loops_are_left_in_peace(loop):
 )
 def test_wrong_loops_are_named(loop, cause):
     assert watched(loop).causes == [cause]
+
+
+def test_an_optimiser_that_looks_several_times_at_a_batch_is_left_in_peace():
+    model = network()
+    optimizer = torch.optim.LBFGS(model.parameters(), lr=0.1, max_iter=10)
+    with watch(model, optimizer) as look:
+        closure(model, optimizer, batches(1))
+    assert look.counts.backwards > 5
+    assert look.report.ok, str(look.report)
+
+
+def no_step_and_no_zero_grad(model, optimizer, data):
+    for x, y in data:
+        F.cross_entropy(model(x), y).backward()
+
+
+def test_what_was_not_zeroed_is_not_said_to_be():
+    report = watched(no_step_and_no_zero_grad)
+    assert report.causes == ["gradients never used"]
+    assert report.findings[0].measured == "12 backward passes and no step"
+    measured = watched(no_step).findings[0].measured
+    assert measured.startswith("the gradients of 11 of 12 backward passes were zeroed")
 
 
 def test_the_counts_are_told():
@@ -226,6 +265,50 @@ def test_a_schedule_that_begins_or_ends_at_zero_is_no_bug(build):
 def test_a_schedule_that_never_leaves_zero_is_named():
     report = watched(scheduled(lambda o: LambdaLR(o, lambda step: 0.0)))
     assert report.causes == ["learning rate is 0"]
+
+
+def epochs(model, optimizer, data, train_mode_each_epoch, no_grad, count=2):
+    model.train()
+    for _ in range(count):
+        if train_mode_each_epoch:
+            model.train()
+        for x, y in data[:4]:
+            optimizer.zero_grad()
+            F.cross_entropy(model(x), y).backward()
+            optimizer.step()
+        model.eval()
+        with torch.set_grad_enabled(not no_grad):
+            for x, _ in data:
+                model(x)
+
+
+def test_an_evaluation_with_gradients_is_no_training_in_eval_mode():
+    assert watched(lambda *args: epochs(*args, train_mode_each_epoch=True, no_grad=False)).ok
+
+
+@pytest.mark.parametrize("count", [2, 5])
+def test_train_mode_once_before_the_first_epoch_is_named(count):
+    def loop(*args):
+        epochs(*args, train_mode_each_epoch=False, no_grad=True, count=count)
+
+    report = watched(loop)
+    assert report.causes == ["training runs in eval mode"]
+    assert f"{4 * (count - 1)} of {4 * count} steps" in report.findings[0].measured
+
+
+def test_an_attack_in_eval_mode_before_each_step_in_train_mode_is_left_in_peace():
+    def adversarial(model, optimizer, data):
+        for x, y in data:
+            model.eval()
+            x = x.clone().requires_grad_()
+            optimizer.zero_grad()
+            F.cross_entropy(model(x), y).backward()
+            model.train()
+            optimizer.zero_grad()
+            F.cross_entropy(model(x.detach() + 0.1 * x.grad.sign()), y).backward()
+            optimizer.step()
+
+    assert watched(adversarial).ok
 
 
 def test_frozen_layers_are_no_bug():

@@ -11,9 +11,9 @@ What was measured of both: benchmarks/clinic.py.
 import time
 from collections.abc import Callable, Iterable
 
-import torch
 from torch import Tensor, nn
 from torch.nn.parameter import is_lazy
+from torch.optim import Optimizer
 
 from labkit.clinic import contracts, signs
 from labkit.clinic.case import Case, Unusable
@@ -38,7 +38,7 @@ def diagnose(
     *,
     recipe: Recipe | None = None,
     val: Iterable | None = None,
-    optimizer: Callable | torch.optim.Optimizer | None = None,
+    optimizer: Callable | Optimizer | None = None,
     train: Callable | None = None,
     evaluate: Callable | None = None,
     history=None,
@@ -54,7 +54,8 @@ def diagnose(
         once (a DataLoader, a list), or what `labkit.load` gives.  val: the same for validation.
     recipe: labkit's, says how Splits are normalised and which optimiser trains.
     optimizer: the optimiser, or a function model -> optimiser, where there is no recipe.
-    train: your loop, `train(model, optimizer, batches)`, watched over 16 batches.
+    train: your loop, `train(model, optimizer, batches)`, watched over 16 batches. (What it holds
+        beside the three, a schedule say, is not brought back.)
     evaluate: your evaluation, `evaluate(model, batches)`, watched over 2 batches.
     history: what `labkit.fit` returned.
     forward: how to get outputs N x C, where it isn't `model(x)`.
@@ -68,10 +69,10 @@ def diagnose(
                         optimizer=lambda m: m.configure_optimizers())  # a Lightning-style module
     """
     began = time.perf_counter()
-    _check(model, loss, images)
+    _check(model, loss, optimizer, images)
     if recipe is None and isinstance(data, Splits):
         recipe = getattr(model, "labkit_recipe", None) or Recipe()
-    held = optimizer if isinstance(optimizer, torch.optim.Optimizer) else None
+    held = optimizer if isinstance(optimizer, Optimizer) else None
     with untouched(model, held, (data, val)) as restore:
         case = Case(model, loss, data, val, recipe, optimizer, forward, unpack, images)
         report = Report(type(model).__name__)
@@ -94,7 +95,7 @@ def diagnose(
     return report
 
 
-def _check(model, loss, images) -> None:
+def _check(model, loss, optimizer, images) -> None:
     if not isinstance(model, nn.Module):
         raise ValueError(f"model is a {type(model).__name__}; diagnose takes a torch.nn.Module")
     for name, p in model.named_parameters():
@@ -103,6 +104,18 @@ def _check(model, loss, images) -> None:
                 f"{name} has no shape yet, its layer is lazy: run one batch through the model "
                 "first, model(x)"
             )
+    if isinstance(loss, type):
+        raise ValueError(f"loss is the class {loss.__name__}; make one of it: {loss.__name__}()")
+    if isinstance(optimizer, type):
+        raise ValueError(
+            f"optimizer is the class {optimizer.__name__}; give a function that makes one: "
+            f"lambda model: torch.optim.{optimizer.__name__}(model.parameters())"
+        )
+    if not (optimizer is None or callable(optimizer) or isinstance(optimizer, Optimizer)):
+        raise ValueError(
+            f"optimizer={optimizer!r}: give an optimiser, or a function that makes one, "
+            "lambda model: torch.optim.Adam(model.parameters())"
+        )
     if loss is not None and not callable(loss):
         raise ValueError(
             f"loss is a {type(loss).__name__}; give a function of (outputs, y), or None for "
@@ -131,6 +144,7 @@ def _checks(case: Case, train, evaluate, history, restore) -> list[tuple[str, st
     no_val = "" if case.val is not None else "needs val="
     no_optimizer = "" if case.optimizer or case.recipe else "needs recipe= or optimizer="
     no_train = "needs train=" if train is None else no_optimizer
+    no_classes = "" if case.classification else "needs labels that are classes"
     sizes = len(case.x), 0 if case.val is None else len(case.val_x)
     rows = [
         ("contract: runs", "", contracts.runs),
@@ -148,11 +162,12 @@ def _checks(case: Case, train, evaluate, history, restore) -> list[tuple[str, st
             lambda case: evaluation_mode(case, evaluate),
         ),
         ("sign: input scale", "", signs.input_scale),
+        ("sign: validation scale", no_val, signs.validation_scale),
         ("sign: normalisation", "", signs.normalisation),
         ("sign: splits are apart", no_val, signs.splits_are_apart),
-        ("sign: labels carry signal", "", signs.labels_carry_signal),
+        ("sign: labels carry signal", no_classes, signs.labels_carry_signal),
         ("sign: running statistics fit", "", signs.running_statistics_fit),
-        ("sign: loss at initialisation", "", signs.loss_at_initialisation),
+        ("sign: loss at initialisation", no_classes, signs.loss_at_initialisation),
         (
             "sign: learning rate",
             no_optimizer,
@@ -160,7 +175,7 @@ def _checks(case: Case, train, evaluate, history, restore) -> list[tuple[str, st
         ),
         (
             "sign: one batch by heart",
-            "",
+            no_classes,
             lambda case: signs.overfits_one_batch(case, restore),
         ),
         (

@@ -148,8 +148,18 @@ class Case:
 
     @property
     def classification(self) -> bool:
-        """Labels are class indices."""
-        return not self.y.is_floating_point() and self.y.ndim == 1
+        """Labels are classes, as indices or one-hot."""
+        return classes(self.y) is not None
+
+
+def classes(y: Tensor) -> Tensor | None:
+    """Class indices, also of one-hot labels N x C; None for any other targets."""
+    if y.ndim == 1 and not y.is_floating_point():
+        return y
+    one_hot = (
+        y.ndim == 2 and y.shape[1] > 1 and ((y == 0) | (y == 1)).all() and (y.sum(1) == 1).all()
+    )
+    return y.argmax(1) if one_hot else None
 
 
 def _pair(batch) -> tuple:

@@ -35,6 +35,12 @@ _ALL = (
         follows=("cannot overfit one batch",),
     ),
     Cause(
+        "softmax over a single output",
+        "One output divided by itself is 1: the model gives the same answer to everything.",
+        "return logit  # with F.binary_cross_entropy_with_logits; or two outputs",
+        follows=("cannot overfit one batch", "parameters get no gradient"),
+    ),
+    Cause(
         "softmax over the batch dimension",
         "Each class is divided among the images of the batch, so that an answer depends on the "
         "other images.",
@@ -43,8 +49,8 @@ _ALL = (
     ),
     Cause(
         "sigmoid before cross-entropy",
-        "Logits between 0 and 1 give no class more than e times the probability of another, so the "
-        "loss can't reach 0.",
+        "Logits between 0 and 1 give no class more than e times the odds of another, so the loss "
+        "can't reach 0.",
         "return self.fc(x)  # no sigmoid on the output",
         follows=("cannot overfit one batch",),
     ),
@@ -123,6 +129,22 @@ _ALL = (
         "optimizer.step()  # inside the loop, after loss.backward() and before zero_grad()",
     ),
     Cause(
+        "training or evaluation loop raises an error",
+        "The loop stops at its first batches, and nothing of it could be watched.",
+        "train(model, optimizer, list(batches)[:2])  # until it runs; evaluate likewise",
+    ),
+    Cause(
+        "no trainable parameters",
+        "backward() has nothing to give a gradient to, and no step changes anything.",
+        "model.requires_grad_(True)  # or that of its last layer alone",
+        follows=("training or evaluation loop raises an error",),
+    ),
+    Cause(
+        "no backward pass",
+        "Only loss.backward() fills .grad; a step without gradients changes nothing.",
+        "loss.backward()  # before optimizer.step()",
+    ),
+    Cause(
         "parameters not in the optimiser",
         "They get gradients, and nobody applies them: these layers keep their random weights.",
         "optimizer = torch.optim.Adam(model.parameters())",
@@ -150,6 +172,11 @@ _ALL = (
         "Inputs this small hardly move the first layer: its gradient is small in proportion.",
         "x = x / 255  # once",
         follows=("cannot overfit one batch",),
+    ),
+    Cause(
+        "validation inputs are scaled otherwise",
+        "The model is asked about inputs of another brightness and contrast than it learned from.",
+        "transform = Normalize(mean, std)  # one for training, validation and test",
     ),
     Cause(
         "normalisation statistics of other data",

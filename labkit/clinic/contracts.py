@@ -7,7 +7,7 @@ import torch
 from torch import Tensor, nn
 from torch.utils.data import DataLoader
 
-from labkit.clinic.case import Case, Unusable
+from labkit.clinic.case import Case, Unusable, classes
 from labkit.clinic.report import Finding
 
 DEFINITION = "by definition"
@@ -22,25 +22,61 @@ def runs(case: Case) -> Iterator[Finding]:
     try:
         with torch.no_grad(), case.mode(training=True):
             outputs = case.raw_outputs(x)
-            loss = case.loss(outputs, y)
+            odd_labels = list(_labels_out_of_range(case, outputs))
+            loss = None if odd_labels else case.loss(outputs, y)
     except Unusable:
         raise
     except Exception as error:  # whatever a stranger's code raises, is the finding
         yield _raised(error, x, y)
     else:
-        broken = [
-            name
-            for name, value in (("inputs", x), ("outputs", outputs), ("loss", loss))
-            if not value.isfinite().all()
-        ]
-        if broken:
-            yield Finding(
-                "outputs or loss are not finite",
-                "contract",
-                f"NaN or infinity in: {', '.join(broken)}",
-                "finite numbers",
-                DEFINITION,
-            )
+        yield from odd_labels or _not_finite(case, outputs, loss)
+
+
+def _not_finite(case: Case, outputs: Tensor, loss: Tensor) -> Iterator[Finding]:
+    broken = [name for name, z in (("outputs", outputs), ("loss", loss)) if not _finite(z)]
+    broken = [*_inputs_not_finite(case), *broken]
+    if broken:
+        yield Finding(
+            "outputs or loss are not finite",
+            "contract",
+            f"NaN or infinity in: {', '.join(broken)}",
+            "finite numbers",
+            DEFINITION,
+        )
+
+
+def _finite(x: Tensor) -> bool:
+    return bool(x.isfinite().all())
+
+
+def _inputs_not_finite(case: Case) -> list[str]:
+    """Where among all that was read, in words."""
+    found = []
+    for name, x in (("inputs", case.x), ("validation inputs", case.val_x)):
+        if x is not None and not _finite(x):
+            bad = (~x.isfinite().view(len(x), -1).all(1)).nonzero()[:, 0]
+            found.append(f"{len(bad):,} of {len(x):,} {name}, the first is number {bad[0]}")
+    return found
+
+
+def _labels_out_of_range(case: Case, outputs: Tensor) -> Iterator[Finding]:
+    """Among all labels read; a loss may ignore some, such as -100, so it is asked."""
+    if not case.classification or case.y.ndim != 1 or outputs.ndim != 2:
+        return
+    num_classes = outputs.shape[1]
+    odd = case.y[(case.y < 0) | (case.y >= num_classes)]
+    try:  # on the CPU: there it raises an exception that can be caught
+        if len(odd):
+            case.loss(outputs[:1].cpu().expand(len(odd), -1), odd)
+    except (IndexError, RuntimeError):
+        yield Finding(
+            "forward or loss raises an error",
+            "contract",
+            f"the labels go from {case.y.min()} to {case.y.max()}, and the model has "
+            f"{num_classes} outputs, for labels 0 to {num_classes - 1}",
+            "an output for each label",
+            DEFINITION,
+        )
 
 
 def _raised(error: Exception, x: Tensor, y: Tensor) -> Finding:
@@ -50,40 +86,51 @@ def _raised(error: Exception, x: Tensor, y: Tensor) -> Finding:
         "contract",
         f"x {tuple(x.shape)} {x.dtype}, y {tuple(y.shape)} {y.dtype}: "
         f"{type(error).__name__}: {message[:200]}",
-        "no error",
+        f"no error{_cure(x, y)}",
         DEFINITION,
     )
+
+
+def _cure(x: Tensor, y: Tensor) -> str:
+    """What to try where types and shapes say it."""
+    if x.dtype == torch.uint8:
+        return "; inputs of type uint8: try x.float() / 255"
+    if y.ndim != 2 or y.is_floating_point():
+        return ""
+    if y.shape[1] == 1:
+        return f"; labels of shape {tuple(y.shape)}: try y.squeeze(1)"
+    return f"; labels of shape {tuple(y.shape)}: try y.argmax(1), or y.float()"
 
 
 def output_fits_loss(case: Case) -> Iterator[Finding]:
     """The last layer hands the loss what it expects: logits, or log-probabilities.
 
-    A loss that does not change when the same number is added to all outputs of an example is a
-    softmax loss, and wants logits, which may be any numbers. Whether the model's can be is seen
-    by replacing the output of its last layer with weights by random numbers of size 10 and 1000.
+    Some losses want raw scores, which may be any numbers. Whether the model's can be is seen by
+    replacing the output of its last layer with weights by random numbers of size 10 and 1000.
     """
     x, y = case.batch(EXAMPLES)
     with torch.no_grad(), case.mode(training=True):
         outputs = case.raw_outputs(x)
-        if outputs.ndim < 2 or outputs.shape[1] < 2:
-            return
-        change = _change_when_shifted(case, outputs, y)
-        if math.isclose(change, -3, abs_tol=1e-3):
-            yield from _log_probabilities(outputs)
-        if abs(change) > 1e-4 * (1 + abs(case.loss(outputs, y).item())):
+        if outputs.ndim < 2:
             return
         layer = _last_layer(case, x)
         probes = [] if layer is None else [_probe(case, layer, x, size) for size in (10, 1000)]
-        name, measured = _squashed(probes) or _looks_squashed(outputs) or (None, None)
-    if name is None:
+        if outputs.shape[1] == 1 and all((z == 1).all() for z in (outputs, *probes)):
+            yield _softmax_over_one_output()
+            return
+        evidence = None
+        if outputs.shape[1] > 1:
+            yield from _log_probabilities(case, outputs, y)
+            evidence = _ignores_a_shift(case, outputs, y)
+        if evidence and _has_two_softmaxes(case, outputs, y):
+            yield _softmax_in_the_loss(case, outputs, y)
+            return
+        evidence = evidence or _wants_scores_of_either_sign(case, outputs, y)
+        found = evidence and (_squashed(probes) or _looks_squashed(outputs))
+    if not found:
         return
-    yield Finding(
-        name,
-        "contract",
-        f"{measured}; adding 3 to all outputs changes the loss by {abs(change):.1g}",
-        "a loss that this shift does not change applies softmax itself and wants any real numbers",
-        "definition of cross-entropy",
-    )
+    (name, measured), (reason, *expected) = found, evidence
+    yield Finding(name, "contract", f"{measured}; {reason}", *expected)
     if layer is not None and _output_of(case, layer, x).shape == outputs.shape:
         case.output_layer = layer  # from here on the checks see the logits
 
@@ -93,14 +140,93 @@ def _change_when_shifted(case: Case, outputs: Tensor, y: Tensor) -> float:
     return (case.loss(outputs + 3, y) - case.loss(outputs, y)).item()
 
 
-def _log_probabilities(outputs: Tensor) -> Iterator[Finding]:
+def _ignores_a_shift(case: Case, outputs: Tensor, y: Tensor) -> tuple[str, str, str] | None:
+    """What shows that the loss looks at differences of its inputs only, what it then wants and
+    why; or None."""
+    change = abs(_change_when_shifted(case, outputs, y))
+    if change > 1e-4 * (1 + abs(case.loss(outputs, y).item())):
+        return None
+    return (
+        f"adding 3 to all outputs changes the loss by {change:.1g}",
+        "a loss that this shift does not change applies softmax itself and wants any real numbers",
+        "definition of cross-entropy",
+    )
+
+
+def _wants_scores_of_either_sign(
+    case: Case, outputs: Tensor, y: Tensor
+) -> tuple[str, str, str] | None:
+    """The same for a loss on targets 0 and 1 like BCE with logits."""
+    if y.numel() != outputs.numel() or not ((y == 0) | (y == 1)).all():
+        return None
+    right = (2.0 * y - 1).to(outputs).view_as(outputs).cpu()
+    try:  # on the CPU: there a loss on probabilities refuses them with a mere exception
+        small, large = (case.loss(size * right, y.cpu()).item() for size in (1, 1000))
+    except RuntimeError:
+        return None
+    if small < 0.1 or abs(large) > 1e-3:
+        return None
+    return (
+        f"right outputs of +1 and -1 have a loss of {small:.2g}, of +1000 and -1000 of 0",
+        "a loss that is 0 for large scores alone wants any real numbers, below and above 0",
+        "definition of binary cross-entropy with logits",
+    )
+
+
+def _softmax_over_one_output() -> Finding:
+    return Finding(
+        "softmax over a single output",
+        "contract",
+        "the only output is 1 for every example, whatever the last layer gives",
+        "outputs that differ from example to example",
+        DEFINITION,
+    )
+
+
+def _has_two_softmaxes(case: Case, outputs: Tensor, y: Tensor) -> bool:
+    """Do right logits of size 1000 cost ln(1 + (C - 1) / e), and not 0?"""
+    if not case.classification or outputs.ndim != 2:
+        return False
+    sure, floor = _loss_when_sure(case, outputs, y), _floor(outputs)
+    return any(math.isclose(sure, n * floor, rel_tol=1e-3) for n in (1, len(y)))  # mean or sum
+
+
+def _softmax_in_the_loss(case: Case, outputs: Tensor, y: Tensor) -> Finding:
+    return Finding(
+        "redundant softmax",
+        "contract",
+        f"right logits of size 1000 still cost {_loss_when_sure(case, outputs, y):.4g}: the loss "
+        "applies softmax twice",
+        f"0, where it applies softmax once; ln(1 + (C - 1) / e) = {_floor(outputs):.4g} if twice",
+        "definition of cross-entropy",
+    )
+
+
+def _loss_when_sure(case: Case, outputs: Tensor, y: Tensor) -> float:
+    sure = 1000 * nn.functional.one_hot(classes(y), outputs.shape[1]).to(outputs)
+    return case.loss(sure, y).item()
+
+
+def _floor(outputs: Tensor) -> float:
+    """What cross-entropy can't fall below where its inputs are probabilities."""
+    return math.log(1 + (outputs.shape[1] - 1) / math.e)
+
+
+def _log_probabilities(case: Case, outputs: Tensor, y: Tensor) -> Iterator[Finding]:
+    change = _change_when_shifted(case, outputs, y)
+    if not any(math.isclose(change, -3 * n, rel_tol=1e-3) for n in (1, len(y))):  # mean or sum
+        return
+    if (found := _log_softmaxed_over_the_batch(outputs)) is not None:
+        name, measured = found
+        yield Finding(name, "contract", measured, "so of an example", "definition of a probability")
+        return
     total = outputs.logsumexp(1).abs().max().item()
     if total > 1e-2:
         yield Finding(
             "log-softmax missing before the NLL loss",
             "contract",
-            f"the loss falls by 3 when all outputs rise by 3, and an example's exp(outputs) sum "
-            f"up to as far from 1 as {math.exp(min(total, 50)):.3g}",
+            f"the loss falls by {-change:.3g} when all outputs rise by 3, and an example's "
+            f"exp(outputs) sum up to as far from 1 as {math.exp(min(total, 50)):.3g}",
             "log-probabilities: exp(outputs) sum up to 1 within 1 %",
             "definition of the negative log-likelihood",
         )
@@ -172,7 +298,21 @@ def _squashed(probes: list[Tensor]) -> tuple[str, str] | None:
     return None
 
 
+def _log_softmaxed_over_the_batch(outputs: Tensor) -> tuple[str, str] | None:
+    if len(outputs) < 2:
+        return None
+    columns, rows = (outputs.logsumexp(dim).abs().max() for dim in (0, 1))
+    if not columns < 1e-3 < rows:
+        return None
+    return (
+        "softmax over the batch dimension",
+        f"exp(outputs) of a class sum up to 1 over the {len(outputs)} images of the batch",
+    )
+
+
 def _softmaxed(outputs: Tensor) -> tuple[str, str] | None:
+    if (found := _log_softmaxed_over_the_batch(outputs)) is not None:
+        return found
     if outputs.min() < -1e-4:
         return None
     rows, columns = outputs.sum(1), outputs.sum(0)
@@ -214,6 +354,16 @@ def evaluation_repeats(case: Case) -> Iterator[Finding]:
             f"0.001 times the outputs' standard deviation, {spread:.2g}",
             DEFINITION,
         )
+
+
+def is_random_in_train_mode(case: Case) -> bool:
+    """And not in eval mode: F.dropout(x, training=self.training) is no layer that can be seen."""
+    x, _ = case.batch(EXAMPLES)
+    differ = []
+    for training in (True, False):
+        with torch.no_grad(), case.mode(training):
+            differ.append(not torch.equal(case.raw_outputs(x), case.raw_outputs(x)))
+    return differ == [True, False]
 
 
 def examples_are_independent(case: Case) -> Iterator[Finding]:
@@ -431,6 +581,14 @@ def fingerprints(x: Tensor) -> Tensor:
 def parameters_are_trained(case: Case) -> Iterator[Finding]:
     """The optimiser holds each trainable parameter, moves it, and a gradient gets there."""
     trainable = {name: p for name, p in case.model.named_parameters() if p.requires_grad}
+    if not trainable:
+        yield Finding(
+            "no trainable parameters",
+            "contract",
+            f"none of {len(list(case.model.parameters()))} parameters has requires_grad = True",
+            "at least one",
+            DEFINITION,
+        )
     optimizer = case.build_optimizer()
     if optimizer is not None:
         held = {id(p) for group in optimizer.param_groups for p in group["params"]}
@@ -444,10 +602,14 @@ def parameters_are_trained(case: Case) -> Iterator[Finding]:
                 "none; a layer frozen on purpose has requires_grad = False",
                 DEFINITION,
             )
-        # A schedule that warms up begins at 0, and keeps the rate that it was given.
-        if all(group.get("initial_lr", group["lr"]) == 0 for group in optimizer.param_groups):
+        if all(own_lr(group) == 0 for group in optimizer.param_groups):
             yield Finding("learning rate is 0", "contract", "lr = 0", "above 0", DEFINITION)
     yield from _gradient_arrives(case, trainable)
+
+
+def own_lr(group: dict) -> float:
+    """The learning rate that a group was given; a schedule that warms up begins below it."""
+    return group.get("initial_lr", group["lr"])
 
 
 def _gradient_arrives(case: Case, trainable: dict[str, nn.Parameter]) -> Iterator[Finding]:

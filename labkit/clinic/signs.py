@@ -5,22 +5,26 @@ of benchmarks/clinic.py, or derived.
 """
 
 import math
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from operator import length_hint
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from labkit.clinic.case import Case
-from labkit.clinic.contracts import fingerprints, repeats
+from labkit.clinic.case import Case, classes
+from labkit.clinic.contracts import fingerprints, own_lr, repeats
 from labkit.clinic.report import Finding
 from labkit.train import seed
 
 BENCH = "tuned on benchmarks/clinic.py"
 
 RMS_HIGH, MAX_HIGH, RMS_LOW = 5.0, 20.0, 0.02
+VAL_CENTRE, VAL_SCALE = 1.0, 0.6
 OFF_CENTRE, OFF_SCALE = 0.1, 0.1
-LABELS_Z = 4.0
+IMAGENET_MEAN = torch.tensor([0.485, 0.456, 0.406])
+IMAGENET_STD = torch.tensor([0.229, 0.224, 0.225])
+LABELS_Z, SORTED_Z = 4.0, 10.0
 OVERLAP = 0.01
 RUNNING_MEAN, RUNNING_VAR = 0.4, 0.3
 LR_STEPS, LR_LAST = 40, 10
@@ -32,7 +36,7 @@ OVERFIT_STEPS = 200
 
 def input_scale(case: Case) -> Iterator[Finding | str]:
     """Inputs are neither 0..255 nor divided twice, unless the model does not mind."""
-    x = case.x.float()
+    x = _at_first_layer(case)
     rms, largest = x.square().mean().sqrt().item(), x.abs().max().item()
     if rms > RMS_HIGH or largest > MAX_HIGH:
         cause, strength = "input not scaled", max(rms / RMS_HIGH, largest / MAX_HIGH)
@@ -42,7 +46,7 @@ def input_scale(case: Case) -> Iterator[Finding | str]:
         threshold = f"root mean square at least {RMS_LOW:g}"
     else:
         return
-    measured = f"root mean square {rms:.3g}, largest {largest:.3g}"
+    measured = f"the first layer gets root mean square {rms:.3g}, largest {largest:.3g}"
     change = _change_of_outputs(case, rms)
     if change < 0.05:
         yield f"{cause} ({measured}): harmless, the model normalises its inputs itself"
@@ -57,6 +61,52 @@ def input_scale(case: Case) -> Iterator[Finding | str]:
         10 * strength,
     )
     case.scale = 255.0 if 1 < largest <= 255 else rms
+
+
+def _at_first_layer(case: Case) -> Tensor:
+    """What the first layer with parameters gets: a model may scale its inputs itself."""
+    caught: list[Tensor] = []
+
+    def note(_, inputs):
+        if not caught and inputs and isinstance(inputs[0], Tensor):
+            caught.append(inputs[0].detach().float())
+
+    layers = [m for m in case.model.modules() if m is not case.model and m._parameters]
+    hooks = [layer.register_forward_pre_hook(note) for layer in layers]
+    try:
+        with torch.no_grad(), case.mode(training=True):
+            case.raw_outputs(case.batch(256)[0])
+    finally:
+        for hook in hooks:
+            hook.remove()
+    return caught[0] if caught else case.x.float()
+
+
+def validation_scale(case: Case) -> Iterator[Finding]:
+    """Validation inputs have about the training inputs' mean and size, augmented or not."""
+    train, val = case.x.float().flatten(), case.val_x.float().flatten()
+    mean, std = train.mean().item(), train.std().clamp_min(1e-12).item()
+    val_mean, val_std = val.mean().item(), val.std().clamp_min(1e-12).item()
+    shift, stretch = abs(val_mean - mean) / std, abs(math.log(val_std / std))
+    error = max(_uncertainty(case.x), _uncertainty(case.val_x))
+    strength = max(shift / max(VAL_CENTRE, error), stretch / max(VAL_SCALE, error))
+    if strength > 1:
+        yield Finding(
+            "validation inputs are scaled otherwise",
+            "sign",
+            f"validation inputs have mean {val_mean:.3g} and standard deviation {val_std:.3g}, "
+            f"training inputs {mean:.3g} and {std:.3g}",
+            f"means within {VAL_CENTRE:g} standard deviations, ln(ratio of the two standard "
+            f"deviations) within {VAL_SCALE:g}",
+            f"augmentation moves them less; {BENCH}",
+            3 * strength,
+        )
+
+
+def _uncertainty(x: Tensor) -> float:
+    """5 standard errors of the size of the inputs, as a share: large for few, uneven examples."""
+    sizes = x.float().view(len(x), -1).square().mean(1)
+    return (5 * sizes.std() / sizes.mean().clamp_min(1e-12)).item() / math.sqrt(len(x))
 
 
 def _without_augmentation(case: Case) -> Tensor | None:
@@ -82,14 +132,18 @@ def normalisation(case: Case) -> Iterator[Finding | str]:
     """Inputs that were normalised have mean 0 and standard deviation 1, channel by channel.
 
     Measured on validation images where there are enough, since training images may be augmented,
-    which moves both. Not asked of pixels in [0, 1], nor in [-1, 1].
+    which moves both. Not asked of pixels in [0, 1], nor in [-1, 1], with or without noise: there
+    the standard deviation is at most 0.5, or all of it inside.
     """
     x = _without_augmentation(case)
     if x is None:
         yield "normalisation: not measured, needs 200 images without augmentation"
         return
-    claims = x.min() < -0.05 and not (x.min() >= -1.001 and x.max() <= 1.001)
+    claims = x.min() < -0.05 and x.std() > 0.5 and not (x.min() >= -1.001 and x.max() <= 1.001)
     if not claims or case.scale != 1 or x.ndim < 2:
+        return
+    if _has_imagenets_statistics(x):
+        yield "normalisation: with ImageNet's mean and std, as a network pretrained there wants it"
         return
     dims = (0, *range(2, x.ndim)) if x.ndim > 2 else (0, 1)
     mean, std = x.mean(dims).flatten(), x.std(dims).flatten()
@@ -112,6 +166,15 @@ def normalisation(case: Case) -> Iterator[Finding | str]:
         )
 
 
+def _has_imagenets_statistics(x: Tensor) -> bool:
+    """Do the usual constants bring each channel back to 0..1?"""
+    if x.ndim != 4 or x.shape[1] != 3:
+        return False
+    pixels = x * IMAGENET_STD.view(3, 1, 1) + IMAGENET_MEAN.view(3, 1, 1)
+    low, high = pixels.amin((0, 2, 3)), pixels.amax((0, 2, 3))
+    return bool((low.abs() < 0.02).all() and ((high - 1).abs() < 0.02).all())
+
+
 # -------------------------------------------------------------------------------------- labels
 
 
@@ -121,16 +184,19 @@ def labels_carry_signal(case: Case) -> Iterator[Finding | str]:
     First the label of the nearest other image, by pixels; where that is at chance, the pixels may
     be to blame, and the model itself is trained on half of the images and tried on the rest.
     """
-    if not case.classification or len(case.x) < 200:
+    if len(case.x) < 200:
         return
     x, y = case.x[:1500], case.y[:1500]
-    if len(y.unique()) < 2:
+    labels = classes(y)
+    if len(labels.unique()) < 2:
         yield (
-            f"labels: the first {len(y):,} examples all have the label {y[0].item()}: is the "
+            f"labels: the first {len(y):,} examples all have the label {labels[0].item()}: is the "
             "training data sorted by class, and not shuffled?"
         )
         return
-    z = _neighbours_z(x, y)
+    if _above_chance(lambda labels: labels[1:] == labels[:-1], labels) > SORTED_Z:
+        yield "labels: examples follow one of their own class: shuffle=True for the training data?"
+    z = _neighbours_z(x, labels)
     if z >= LABELS_Z:
         return
     if case.val_x is not None and len(case.val_x) >= 200:
@@ -157,21 +223,24 @@ def _neighbours_z(x: Tensor, y: Tensor) -> float:
     x = F.normalize(x.float().flatten(1) - x.float().mean(), dim=1)
     near = x @ x.T
     near.fill_diagonal_(-math.inf)
-    agree = (y[near.argmax(1)] == y).float().mean().item()
-    return _above_chance(agree, y, y)
+    nearest = near.argmax(1)
+    return _above_chance(lambda labels: labels[nearest] == labels, y)
 
 
-def _above_chance(agreement: float, y: Tensor, other: Tensor) -> float:
-    """z of an agreement of labels, against the agreement of independent ones."""
-    classes = int(max(y.max(), other.max())) + 1
-    shares = [torch.bincount(labels, minlength=classes) / len(labels) for labels in (y, other)]
-    chance = (shares[0] * shares[1]).sum().item()
-    deviation = math.sqrt(max(chance * (1 - chance), 1e-12) / len(other))
-    return (agreement - chance) / deviation
+def _above_chance(agree: Callable[[Tensor], Tensor], y: Tensor) -> float:
+    """By how many standard deviations more labels agree than in 200 permutations of them."""
+    generator = torch.Generator().manual_seed(0)
+    orders = [torch.randperm(len(y), generator=generator) for _ in range(200)]
+    chance = torch.stack([agree(y[order]).double().mean() for order in orders])
+    return ((agree(y).double().mean() - chance.mean()) / chance.std().clamp_min(1e-6)).item()
 
 
 def _transfer_z(case: Case, x: Tensor, y: Tensor, other_x: Tensor, other_y: Tensor) -> float:
-    """Train the model for 150 steps, and see whether it beats chance on other images."""
+    """Train the model for 150 steps, and see whether it beats chance on other images.
+
+    Each output is compared with its mean over the images: where most examples are of one class,
+    the model may answer that one only, and still know the others when it sees them.
+    """
     optimizer = _adam(case.model)
     if optimizer is None:
         return math.inf
@@ -181,11 +250,9 @@ def _transfer_z(case: Case, x: Tensor, y: Tensor, other_x: Tensor, other_y: Tens
             part = slice(start, start + 64)
             _step(case, optimizer, case.put(x[part]), y[part].to(case.where))
     with torch.no_grad(), case.mode(training=True):  # running statistics are not settled yet
-        guesses = torch.cat([case.outputs(case.put(part)).argmax(1) for part in other_x.split(250)])
-    guesses = guesses.cpu()
-    if guesses.unique().numel() < 2:
-        return 0.0
-    return _above_chance((guesses == other_y).float().mean().item(), guesses, other_y)
+        outputs = torch.cat([case.outputs(case.put(part)).cpu() for part in other_x.split(250)])
+    guesses = (outputs - outputs.mean(0)).argmax(1)
+    return _above_chance(lambda labels: labels == guesses, classes(other_y))
 
 
 def _adam(model: nn.Module):
@@ -207,6 +274,9 @@ def splits_are_apart(case: Case) -> Iterator[Finding | str]:
     train = case.x if case.raw is None else case.raw
     val = case.val_x if case.raw_val is None else case.raw_val
     both = torch.isin(fingerprints(val), fingerprints(train)).float().mean().item()
+    batches_read = math.ceil(len(train) / max(case.batch_size, 1))
+    if case.raw is None and length_hint(case.data) > batches_read:
+        yield f"splits are apart: {len(train):,} training images were compared, and there are more"
     if both > OVERLAP:
         yield Finding(
             "training and validation overlap",
@@ -223,12 +293,14 @@ def splits_are_apart(case: Case) -> Iterator[Finding | str]:
 
 def running_statistics_fit(case: Case) -> Iterator[Finding | str]:
     """A trained model's running statistics are those of its training data."""
-    layers = {
-        name: module
-        for name, module in case.model.named_modules()
-        if isinstance(getattr(module, "running_mean", None), Tensor)
-        and int(getattr(module, "num_batches_tracked", None) or 0) >= 50
-    }
+    with case.mode(training=True):  # a layer frozen in eval mode has statistics on purpose
+        layers = {
+            name: module
+            for name, module in case.model.named_modules()
+            if isinstance(getattr(module, "running_mean", None), Tensor)
+            and int(getattr(module, "num_batches_tracked", None) or 0) >= 50
+            and module.training
+        }
     if not layers or len(case.x) < 200:
         return
     worst = max((_distance(case, layer), name) for name, layer in layers.items())
@@ -287,17 +359,23 @@ def _two_proportions(p: float, q: float, n: int, m: int) -> float:
 
 def loss_at_initialisation(case: Case) -> Iterator[str]:
     """A warning only: healthy networks may start above ln C."""
-    if not case.classification:
-        return
     x, y = case.batch(64)
     with torch.no_grad(), case.mode(training=True):
         outputs = case.outputs(x)
-        loss = case.loss(outputs, y).item()
+        loss = case.loss(outputs, y).item() / _added_up(case, outputs, y)
     if outputs.ndim == 2 and loss > 2 * math.log(max(outputs.shape[1], 2)):
         yield (
             f"the loss is {loss:.2f} before this training, more than twice ln C = "
             f"{math.log(outputs.shape[1]):.2f}: large initial weights or inputs"
         )
+
+
+def _added_up(case: Case, outputs: Tensor, y: Tensor) -> int:
+    """How many examples the loss adds up: all, with reduction="sum", which doubles with them."""
+    half = len(y) // 2
+    first, second = case.loss(outputs[:half], y[:half]), case.loss(outputs[half:], y[half:])
+    added = math.isclose((first + second).item(), case.loss(outputs, y).item(), rel_tol=1e-3)
+    return len(y) if added else 1
 
 
 def learning_rate(case: Case, restore) -> Iterator[Finding | str]:
@@ -306,7 +384,7 @@ def learning_rate(case: Case, restore) -> Iterator[Finding | str]:
     optimizer = case.build_optimizer()
     if optimizer is None:
         return
-    lr = max(group["lr"] for group in optimizer.param_groups)
+    lr = max(_lr(optimizer, group) for group in optimizer.param_groups)
     start, own = _first_loss(case), _loss_after(case, restore, 1.0)
     fall = start - own
     if fall > LR_HIGH * start:  # no other could fall more than twice as far
@@ -339,6 +417,11 @@ def learning_rate(case: Case, restore) -> Iterator[Finding | str]:
         )
 
 
+def _lr(optimizer, group: dict) -> float:
+    """What a schedule will warm up to; once steps were taken, what it has come to."""
+    return group["lr"] if optimizer.state else own_lr(group)
+
+
 def _trains_all(model: nn.Module, optimizer) -> bool:
     held = {id(p) for group in optimizer.param_groups for p in group["params"]}
     return all(p.requires_grad and id(p) in held for p in model.parameters())
@@ -357,7 +440,7 @@ def _loss_after(case: Case, restore, factor: float) -> float:
     seed(case.where, 0)
     optimizer = case.build_optimizer()
     for group in optimizer.param_groups:
-        group["lr"] = group["lr"] * factor
+        group["lr"] = _lr(optimizer, group) * factor
     with torch.enable_grad(), case.mode(training=True):
         losses = [_step(case, optimizer, x, y) for x, y in case.batches(LR_STEPS)]
     restore()
@@ -368,7 +451,7 @@ def _loss_after(case: Case, restore, factor: float) -> float:
 def overfits_one_batch(case: Case, restore) -> Iterator[Finding | str]:
     """32 images can be learned by heart in 200 steps of Adam. Not asked of a model that is
     partly frozen: the rest may be too small for that."""
-    if not case.classification or not all(p.requires_grad for p in case.model.parameters()):
+    if not all(p.requires_grad for p in case.model.parameters()):
         return
     x, y = case.batch(32)
     tries = []
@@ -405,4 +488,4 @@ def _by_heart(case: Case, x: Tensor, y: Tensor, lr: float) -> tuple[float, float
 
 def _accuracy(case: Case, x: Tensor, y: Tensor, training: bool) -> float:
     with torch.no_grad(), case.mode(training=training):
-        return (case.outputs(x).argmax(1) == y).float().mean().item()
+        return (case.outputs(x).argmax(1) == classes(y)).float().mean().item()

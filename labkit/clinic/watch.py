@@ -18,13 +18,14 @@ class _Counts:
     backwards: int = 0
     steps: int = 0
     idle: int = 0  # steps with a learning rate of 0
+    empty: int = 0  # steps that found no gradient
     stale: int = 0  # first backward after a step that found old gradients
     fresh: int = 0  # first backward after a step that found none
     wasted: int = 0  # gradients thrown away before any step
     not_finite: int = 0
     eval_forwards: int = 0  # without gradients
     eval_in_train: int = 0
-    train_in_eval: int = 0
+    train_in_eval: int = 0  # steps whose gradients come from eval mode alone
 
 
 class watch:
@@ -55,6 +56,10 @@ class watch:
             p for p in model.parameters() if p.requires_grad and (held is None or id(p) in held)
         ]
         self.since_step = 0  # backward passes since the last step, with a gradient other than 0
+        self.inside = False  # in optimizer.step(): a closure may look several times at one batch
+        self.in_eval = False  # was the last forward pass with gradients in eval mode?
+        self.trained = False  # has a backward pass since the last step come from train mode?
+        self.random = False  # is the model itself random in train mode alone?
         self.useful = False  # has this backward pass brought one?
         self.seen: set[int] = set()  # parameters that this backward pass has reached
         self.reached: set[int] = set()  # parameters that any has reached
@@ -79,11 +84,13 @@ class watch:
 
     def _forward(self, *_) -> None:
         sensitive = [module for module in self.model.modules() if depends_on_mode(module)]
+        if self.random and not sensitive:
+            sensitive = [self.model]
         training = any(module.training for module in sensitive)
         self.seen.clear()  # a new pass: what comes next is another backward
         if torch.is_grad_enabled():
             self.counts.forwards += 1
-            self.counts.train_in_eval += bool(sensitive) and not self.model.training
+            self.in_eval = bool(sensitive) and not self.model.training
         else:
             self.counts.eval_forwards += 1
             self.counts.eval_in_train += training
@@ -106,28 +113,38 @@ class watch:
     def _backward(self) -> None:
         counts, old = self.counts, _any_gradient(self.probes)
         counts.backwards += 1
+        self.trained |= not self.in_eval
         if counts.steps and not self.since_step:
             counts.stale += old
             counts.fresh += not old
-        elif self.since_step and not old:
+        elif self.since_step and not old and not self.inside:
             counts.wasted += self.since_step
             self.since_step = 0
         self.useful = False
 
     def _before_step(self, *_) -> None:
-        found = _any_gradient(self.probes)
-        if not found:
+        self.inside = True
+        if not _any_gradient(self.probes):
+            self.counts.empty += 1
             self.counts.wasted += self.since_step
         elif not all(p.grad is None or p.grad.isfinite().all() for p in self.probes[-1:]):
             self.counts.not_finite += 1
 
     def _after_step(self, *_) -> None:
+        self.inside = False
         self.counts.steps += 1
+        self.counts.train_in_eval += self.in_eval and not self.trained
+        self.trained = False
         self.counts.idle += all(group["lr"] == 0 for group in self.optimizer.param_groups)
         self.since_step = 0
         self.seen.clear()
 
     # -------------------------------------------------------------------------------- report
+
+    @property
+    def piling_up(self) -> bool:
+        """Gradients were added up so far, and neither used nor thrown away."""
+        return bool(self.since_step) and not self.counts.steps and not self.counts.wasted
 
     @property
     def report(self) -> Report:
@@ -147,6 +164,16 @@ class watch:
         counts, found = self.counts, []
         if self.optimizer is None:
             return found
+        if self.probes and not counts.backwards and 0 < counts.steps == counts.empty:
+            found.append(
+                Finding(
+                    "no backward pass",
+                    "contract",
+                    f"{counts.steps} steps and no backward pass: .grad stayed empty",
+                    "a backward pass before each step",
+                    DEFINITION,
+                )
+            )
         wasted = counts.wasted + (self.since_step if not counts.steps else 0)
         if counts.stale > counts.fresh:
             found.append(
@@ -160,12 +187,15 @@ class watch:
                 )
             )
         if wasted > 0.5 * counts.backwards + 1:
+            thrown_away = (
+                f"the gradients of {counts.wasted} of {counts.backwards} backward passes were "
+                f"zeroed before a step used them ({counts.steps} steps)"
+            )
             found.append(
                 Finding(
                     "gradients never used",
                     "contract",
-                    f"the gradients of {wasted} of {counts.backwards} backward passes were zeroed "
-                    f"before a step used them ({counts.steps} steps)",
+                    thrown_away if counts.wasted else f"{wasted} backward passes and no step",
                     "each is used once; accumulation adds up, and uses all",
                     DEFINITION,
                 )
@@ -221,18 +251,18 @@ class watch:
                     "evaluation runs in train mode",
                     "contract",
                     f"{counts.eval_in_train} of {counts.eval_forwards} forward passes without "
-                    "gradients had a Dropout or BatchNorm layer in train mode",
+                    "gradients had dropout or BatchNorm in train mode",
                     "none",
                     DEFINITION,
                 )
             )
-        if counts.steps and counts.train_in_eval > 0.5 * counts.forwards:
+        if counts.train_in_eval > 0.3 * counts.steps:
             found.append(
                 Finding(
                     "training runs in eval mode",
                     "contract",
-                    f"{counts.train_in_eval} of {counts.forwards} forward passes with gradients "
-                    "had the whole model in eval mode",
+                    f"{counts.train_in_eval} of {counts.steps} steps followed gradients that were "
+                    "taken with the whole model in eval mode",
                     "none; frozen BatchNorm layers alone are no bug",
                     DEFINITION,
                 )

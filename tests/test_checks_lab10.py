@@ -85,6 +85,11 @@ def test_each_mystery_patient_has_what_the_grader_says_and_the_clinic_finds_it()
             checks.lab10_mystery(number, "input not scaled")
 
 
+def test_what_only_follows_from_a_cause_is_called_that():
+    with pytest.raises(AssertionError, match="Patient 1 has that, but it only follows: from what"):
+        checks.lab10_mystery(1, "cannot overfit one batch")
+
+
 def test_unknown_causes_and_patients_are_refused():
     with pytest.raises(AssertionError, match="no cause that the clinic knows"):
         checks.lab10_mystery(1, "bad luck")

@@ -133,6 +133,8 @@ def lab10_mystery(number: int, cause: str) -> None:
         f"{cause!r} is no cause that the clinic knows; one of: {'; '.join(CAUSES)}"
     )
     right = bugs.CATALOGUE[name]
+    follows = cause in CAUSES[right.cause].follows
+    assert not follows, f"Patient {number} has that, but it only follows: from what? {hint}"
     assert cause == right.cause, f"Patient {number} does not have that. {hint}"
     print(f"OK  Patient {number}: {cause}.\n    {CAUSES[cause].fix}")
 

@@ -22,6 +22,14 @@ def as_number(where: str, answer) -> float:
     return float(answer)
 
 
+def name_mistake(said: str, answers: list, mistakes: dict[str, list]) -> None:
+    """Raise where a mistake would give just these answers. One wrong answer may have several
+    causes, so a cause must explain them all; `mistakes` has its answers to the same cases."""
+    for sentence, wrong in mistakes.items():
+        explained = all(map(np.array_equal, answers, wrong))
+        assert not explained, f"{said}: {sentence}."
+
+
 def agree(name: str, ours, theirs: Tensor, mistakes: dict[str, object]) -> None:
     """Raise unless the arrays agree to 1e-8 and 1e-5 of the value, np.allclose's rtol.
 

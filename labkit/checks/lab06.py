@@ -7,6 +7,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from labkit.checks.compare import name_mistake
 from labkit.summary import summary
 
 
@@ -160,16 +161,15 @@ def lab06_early_stopping(early_stopping: Callable[[list[float], int], tuple[int,
     if wrong is None:
         print(f"OK  early_stopping is right for {len(runs)} runs.")
         return
-    answer, (val_acc, patience) = answers[wrong], runs[wrong]
-    said = f"early_stopping({val_acc}, patience={patience}) gave {answer}"
-    mistakes = [_wrong_stops(*run) for run in runs]
-    # One wrong answer may have several causes: best is one that explains the answers to all runs.
-    for hint in mistakes[0]:
-        every = all(here[hint] == given for here, given in zip(mistakes, answers, strict=True))
-        assert not every, f"{said} instead of {_stop(val_acc, patience)}: {hint}."
-    for hint, pair in mistakes[wrong].items():
-        assert answer != pair, f"{said} instead of {_stop(val_acc, patience)}: {hint}."
-    raise AssertionError(f"{said}, but it must be {_stop(val_acc, patience)}.")
+    val_acc, patience = runs[wrong]
+    right = _stop(val_acc, patience)
+    said = f"early_stopping({val_acc}, patience={patience}) gave {answers[wrong]}"
+    stops = [_wrong_stops(*run) for run in runs]
+    mistakes = {hint: [here[hint] for here in stops] for hint in stops[0]}
+    name_mistake(f"{said} instead of {right}", answers, mistakes)
+    alone = {hint: [pair] for hint, pair in stops[wrong].items()}
+    name_mistake(f"{said} instead of {right}", [answers[wrong]], alone)
+    raise AssertionError(f"{said}, but it must be {right}.")
 
 
 def _trained_and_kept(early_stopping, val_acc, patience) -> tuple:

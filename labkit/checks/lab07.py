@@ -7,7 +7,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from labkit.checks.compare import agree
+from labkit.checks.compare import agree, name_mistake
 from labkit.models import BasicBlock
 
 
@@ -172,12 +172,12 @@ def lab07_output_size(output_size: Callable[[int, int, int, int], int]) -> None:
         image, kernel = torch.zeros(1, 1, size, size), torch.zeros(1, 1, kernel_size, kernel_size)
         answers.append(answer)
         sides.append(F.conv2d(image, kernel, stride=stride, padding=padding).shape[-1])
-    for sentence, mistake in _SIZE_MISTAKES.items():
-        # One wrong size may have several causes; a cause must explain all six answers.
-        assert answers != [mistake(*case) for case in cases], (
-            f"For the sizes, kernels, strides and paddings {cases} you get {answers}, and torch "
-            f"{sides}: {sentence}."
-        )
+    name_mistake(
+        f"For the sizes, kernels, strides and paddings {cases} you get {answers}, and torch "
+        f"{sides}",
+        answers,
+        {sentence: [wrong(*case) for case in cases] for sentence, wrong in _SIZE_MISTAKES.items()},
+    )
     for case, answer, side in zip(cases, answers, sides, strict=True):
         assert answer == side, (
             f"output_size{case} gave {answer}, torch gives {side}: draw it on squared paper."

@@ -6,6 +6,7 @@ from collections.abc import Callable, Sequence
 
 import numpy as np
 
+from labkit.checks.compare import name_mistake
 from labkit.study import interval
 from labkit.study.intervals import side
 
@@ -61,13 +62,12 @@ def lab11_seeds_needed(seeds_needed: Callable[[float, float], int]) -> None:
     where = f"seeds_needed({effect}, {std}) gave {answers[wrong]!r}"
     assert answers[wrong] is not None, f"{where}: return a whole number."
     where += f", but {rights[wrong]} seeds are needed"
-    for sentence, half in _SEEDS_MISTAKES.items():
-        # One wrong answer may have several causes; a cause must explain them all.
-        explained = answers == [_smallest(half, *case) for case in cases]
-        assert not explained, f"{where}: {sentence}."
-    assert answers != [right - 1 for right in rights], (
-        f"{where}: that interval still holds 0; the next one doesn't."
-    )
+    mistakes = {
+        sentence: [_smallest(half, *case) for case in cases]
+        for sentence, half in _SEEDS_MISTAKES.items()
+    }
+    mistakes["that interval still holds 0; the next one doesn't"] = [n - 1 for n in rights]
+    name_mistake(where, answers, mistakes)
     raise AssertionError(
         f"{where}: with n = {rights[wrong]} the half width is {_half(std, rights[wrong]):.4f}, for "
         "the first time below |effect|."
@@ -109,10 +109,8 @@ def lab11_holm(holm: Callable[[Sequence[float]], Sequence[bool]]) -> None:
     wrong = [k for k in range(len(cases)) if (answers[k] != rights[k]).any()]
     if wrong:
         where = f"holm({np.round(cases[wrong[0]], 4).tolist()})"
-        for sentence, mistake in _HOLM_MISTAKES.items():
-            # One wrong answer may have several causes; a cause must explain them all.
-            explained = all(map(np.array_equal, answers, map(mistake, cases)))
-            assert not explained, f"{where} is wrong: {sentence}."
+        mistakes = {sentence: [m(p) for p in cases] for sentence, m in _HOLM_MISTAKES.items()}
+        name_mistake(f"{where} is wrong", answers, mistakes)
         raise AssertionError(
             f"{where} gave {answers[wrong[0]].tolist()}, but it is {rights[wrong[0]].tolist()}."
         )

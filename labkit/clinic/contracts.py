@@ -79,13 +79,16 @@ def _labels_out_of_range(case: Case, outputs: Tensor) -> Iterator[Finding]:
         )
 
 
+def one_line(error: Exception) -> str:
+    """Its type, and what it says, cut at 200 characters."""
+    return f"{type(error).__name__}: {' '.join(str(error).split())[:200]}"
+
+
 def _raised(error: Exception, x: Tensor, y: Tensor) -> Finding:
-    message = " ".join(str(error).split())
     return Finding(
         "forward or loss raises an error",
         "contract",
-        f"x {tuple(x.shape)} {x.dtype}, y {tuple(y.shape)} {y.dtype}: "
-        f"{type(error).__name__}: {message[:200]}",
+        f"x {tuple(x.shape)} {x.dtype}, y {tuple(y.shape)} {y.dtype}: {one_line(error)}",
         f"no error{_cure(x, y)}",
         DEFINITION,
     )

@@ -6,7 +6,7 @@ from itertools import islice
 import torch
 
 from labkit.clinic.case import Case
-from labkit.clinic.contracts import DEFINITION, is_random_in_train_mode
+from labkit.clinic.contracts import DEFINITION, is_random_in_train_mode, one_line
 from labkit.clinic.report import Finding
 from labkit.clinic.watch import watch
 
@@ -37,8 +37,7 @@ class _Few:
 def training_loop(case: Case, train: Callable) -> Iterator[Finding | str]:
     """`train(model, optimizer, batches)` steps on each gradient, once."""
     optimizer = case.build_optimizer()
-    watched = watch(case.model, optimizer)
-    watched.random = is_random_in_train_mode(case)
+    watched = _watch(case, optimizer)
     try:
         with torch.enable_grad(), watched:
             few = _Few(case.data, _BATCHES, go_on=lambda: watched.piling_up)
@@ -58,8 +57,7 @@ def evaluation_mode(case: Case, evaluate: Callable) -> Iterator[Finding | str]:
     """While `evaluate(model, batches)` runs, no layer that depends on it is in train mode."""
     case.model.train()  # as a training loop leaves it
     loader = case.data if case.val is None else case.val
-    watched = watch(case.model)
-    watched.random = is_random_in_train_mode(case)
+    watched = _watch(case)
     try:
         with torch.no_grad(), watched:
             evaluate(case.model, _Few(loader, 2))
@@ -69,12 +67,17 @@ def evaluation_mode(case: Case, evaluate: Callable) -> Iterator[Finding | str]:
     yield from (found for found in watched.report.findings if "train mode" in found.cause)
 
 
+def _watch(case: Case, optimizer=None) -> watch:
+    watched = watch(case.model, optimizer)
+    watched.random = is_random_in_train_mode(case)
+    return watched
+
+
 def _raised(call: str, error: Exception) -> Finding:
-    message = " ".join(str(error).split())
     return Finding(
         "training or evaluation loop raises an error",
         "contract",
-        f"{call}: {type(error).__name__}: {message[:200]}",
+        f"{call}: {one_line(error)}",
         "no error",
         DEFINITION,
     )

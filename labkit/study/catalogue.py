@@ -98,7 +98,7 @@ mlp_cnn_cifar10 = Study(
     .to_dict("records"),
     seeds=SEEDS[:3],
     model=variants.regularised,
-    recipe=Recipe(epochs=50, channels_last=True, bf16=True),
+    recipe=Recipe(epochs=50, channels_last=True),
 )
 
 # ------------------------------------------------------------------- lab 04, MLP against CNN

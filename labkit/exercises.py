@@ -100,8 +100,7 @@ def student_copy(notebook: dict, name: str, names: set[str] | frozenset[str] = f
     made["cells"].insert(
         0, {"cell_type": "markdown", "id": "student-copy", "metadata": {}, "source": [first]}
     )
-    made["metadata"]["labkit"] = {"digest": _digest(made)}
-    return made
+    return _signed(made)
 
 
 def nbgrader_source(notebook: dict, lab: str) -> dict:
@@ -117,7 +116,7 @@ def nbgrader_source(notebook: dict, lab: str) -> dict:
         name = f"{lab}-exercise{exercise.number}"
         _mark(made["cells"][exercise.stub], name, solution=True)
         _mark(made["cells"][exercise.check], f"{name}-check", points=exercise.points)
-    return made
+    return _signed(made)
 
 
 def expected(root: Path, labs: dict[Path, dict] | None = None) -> dict[Path, str]:
@@ -176,26 +175,34 @@ def write(root: Path) -> list[Path]:
 
 def write_course(root: Path, folder: Path, labs: list[str] | None = None) -> list[Path]:
     """Write an nbgrader course: FOLDER/source/labNN/NN_....ipynb for each lab ("02"; None means
-    all), and nbgrader_config.py where there is none yet. Returns the paths of the notebooks."""
+    all), and nbgrader_config.py where there is none yet. Returns the paths of the notebooks.
+
+    Raises ValueError, before anything is written, where one is there that somebody has changed.
+    """
     known = {path.name[:2]: path for path in lab_files(root)}
     unknown = sorted(set(labs or ()) - set(known))
     if unknown:
         raise ValueError(f"There is no lab {unknown[0]!r}; the labs are {', '.join(known)}.")
-    written = []
+    sources = {}
     for number in labs or known:
         lab = known[number]
         path = folder / "source" / f"lab{number}" / lab.name
+        if path.exists() and not _is_untouched(path):
+            raise ValueError(
+                f"{path} is not as `labkit exercises course` left it, so it has changes of yours: "
+                "move it away, or name the other labs with --lab, then call this again."
+            )
+        sources[path] = _named(nbgrader_source, lab, read_notebook(lab), f"lab{number}")
+    for path, source in sources.items():
         path.parent.mkdir(parents=True, exist_ok=True)
-        source = _named(nbgrader_source, lab, read_notebook(lab), f"lab{number}")
         path.write_text(as_text(source), "utf-8", newline="\n")
-        written.append(path)
     config = folder / "nbgrader_config.py"
     if not config.exists():
         stub = "\n".join(_stub("This exercise"))
         config.write_text(
             _CONFIG.format(course=folder.resolve().name, stub=stub), "utf-8", newline="\n"
         )
-    return written
+    return list(sources)
 
 
 def lab_files(root: Path) -> list[Path]:
@@ -264,13 +271,22 @@ def _without_outputs(notebook: dict) -> dict:
 
 
 def _digest(notebook: dict) -> str:
-    """A fingerprint of what stands in the cells. A student copy has its own in its metadata."""
-    text = "\0".join("".join(cell["source"]) for cell in notebook["cells"])
-    return hashlib.sha256(text.encode()).hexdigest()[:16]
+    """A fingerprint of what stands in the cells, and of the points that they give."""
+    parts = []
+    for cell in notebook["cells"]:
+        points = cell.get("metadata", {}).get("nbgrader", {}).get("points", "")
+        parts.append(f"{''.join(cell['source'])}{points}")
+    return hashlib.sha256("\0".join(parts).encode()).hexdigest()[:16]
+
+
+def _signed(notebook: dict) -> dict:
+    """The notebook with its digest in its metadata: by it `_is_untouched` knows what is ours."""
+    notebook["metadata"]["labkit"] = {"digest": _digest(notebook)}
+    return notebook
 
 
 def _is_untouched(path: Path) -> bool:
-    """Whether the file is a student copy as we wrote it: nothing changed, nothing run."""
+    """Whether the file is as we wrote it: nothing changed, nothing run."""
     try:
         notebook = read_notebook(path)
     except ValueError:

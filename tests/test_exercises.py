@@ -321,6 +321,20 @@ def test_a_course_has_points_by_difficulty_and_keeps_the_solutions(checkout, tmp
     assert (course / "nbgrader_config.py").read_text() == "# mine"
 
 
+def test_a_course_keeps_the_points_that_somebody_set(checkout, tmp_path):
+    """Nothing is written then, not even a lab that nobody touched."""
+    labkit("course", tmp_path / "course", "--root", checkout)
+    path = tmp_path / "course" / "source" / "lab99" / "99_tiny.ipynb"
+    mine = path.read_text().replace('"points": 1', '"points": 5')
+    path.write_text(mine)
+    (checkout / "notebooks" / "10_new.ipynb").write_text(exercises.as_text(tiny()))
+    done = labkit("course", tmp_path / "course", "--root", checkout)
+    assert done.exit_code == 1
+    assert "is not as `labkit exercises course` left it" in " ".join(done.output.split())
+    assert path.read_text() == mine
+    assert not (path.parents[1] / "lab10").exists()
+
+
 def test_a_course_where_nothing_can_be_written_says_so(checkout, tmp_path):
     (tmp_path / "course").write_text("a file")
     done = labkit("course", tmp_path / "course", "--lab", "99", "--root", checkout)

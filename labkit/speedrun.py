@@ -121,17 +121,7 @@ def timed(
     train.check_split(data.val)
     per_epoch = train.steps_in_epoch(len(data.train), recipe.batch_size)
     steps = recipe.epochs * per_epoch if steps is None else steps
-    for name, value in (("steps", steps), ("every", every)):
-        if not is_whole(value) or value < 1:
-            raise ValueError(f"timed({name}={value!r}): give a whole number of steps, 1 or more")
-    if feed not in FEEDS:
-        raise ValueError(f"timed(feed={feed!r}): give one of {', '.join(FEEDS)}")
-    if not 0 <= average < 1:
-        raise ValueError(f"timed(average={average!r}): give a number from 0 up to, but not with, 1")
-    if isinstance(recipe.schedule, train.Plateau):
-        raise ValueError(
-            "timed has no epochs for Recipe(schedule=Plateau()): give another schedule"
-        )
+    _check(recipe, steps, every, feed, average)
     where = train.device(device)
     train.place(model, recipe, where)
     split, val = data.train.to(where), data.val.to(where)
@@ -195,6 +185,20 @@ def timed(
         model.load_state_dict(averaged.module.state_dict())
     model.labkit_recipe = recipe
     return history
+
+
+def _check(recipe: Recipe, steps: int, every: int, feed: str, average: float) -> None:
+    for name, value in (("steps", steps), ("every", every)):
+        if not is_whole(value) or value < 1:
+            raise ValueError(f"timed({name}={value!r}): give a whole number of steps, 1 or more")
+    if feed not in FEEDS:
+        raise ValueError(f"timed(feed={feed!r}): give one of {', '.join(FEEDS)}")
+    if not 0 <= average < 1:
+        raise ValueError(f"timed(average={average!r}): give a number from 0 up to, but not with, 1")
+    if isinstance(recipe.schedule, train.Plateau):
+        raise ValueError(
+            "timed has no epochs for Recipe(schedule=Plateau()): give another schedule"
+        )
 
 
 def _averaged(model: nn.Module, weight: float) -> AveragedModel:

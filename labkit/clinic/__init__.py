@@ -134,7 +134,7 @@ def _run(report: Report, name: str, check: Callable, restore: Callable) -> None:
     except Unusable:
         raise
     except Exception as error:  # a stranger's code may raise anything: the other checks go on
-        report.not_run[name] = f"{type(error).__name__}: {' '.join(str(error).split())[:150]}"
+        report.not_run[name] = contracts.one_line(error, 150)
     finally:
         restore()
 

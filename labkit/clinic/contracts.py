@@ -79,9 +79,9 @@ def _labels_out_of_range(case: Case, outputs: Tensor) -> Iterator[Finding]:
         )
 
 
-def one_line(error: Exception) -> str:
-    """Its type, and what it says, cut at 200 characters."""
-    return f"{type(error).__name__}: {' '.join(str(error).split())[:200]}"
+def one_line(error: Exception, longest: int = 200) -> str:
+    """Its type, and what it says, cut at `longest` characters."""
+    return f"{type(error).__name__}: {' '.join(str(error).split())[:longest]}"
 
 
 def _raised(error: Exception, x: Tensor, y: Tensor) -> Finding:

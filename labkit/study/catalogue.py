@@ -13,6 +13,7 @@ from labkit.study.definition import Study, grid
 from labkit.train import Constant, Cosine, OneCycle, Plateau, Recipe, Step
 
 SEEDS = (42, 43, 44, 45, 46)
+_SLIM = {"limit": 6_000, "val_fraction": 0.2, "seed": 42}  # 4,800 pictures train
 REPORTED_RESNETS = "cifar10_simple_and_resnet18"
 
 # ----------------------------------------------------------------- lab 01, MNIST without torch
@@ -221,6 +222,17 @@ cifar10_resnet18 = Study(
     recipe=Recipe(channels_last=True, bf16=True),
 )
 
+small_resnet = replace(
+    cifar10_resnet18,
+    name="small_resnet",
+    folder=None,  # its own, by its name
+    question="What the reports tried with ResNet-18, on a small relative and 4,800 pictures",
+    configs=tuple({**config, "model": "ResNet10"} for config in cifar10_resnet18.configs),
+    options=_SLIM,
+    model=variants.small_resnet,
+    recipe=replace(cifar10_resnet18.recipe, bf16=False),
+)
+
 # ------------------------------------------------------------------- lab 08, Fashion-MNIST
 
 fashion_ablation = Study(
@@ -288,8 +300,6 @@ fashion_float32 = replace(
 )
 
 # ------------------------------------------------------- lab 09, hyperparameters of a slim CNN
-
-_SLIM = {"limit": 6_000, "val_fraction": 0.2, "seed": 42}  # 4,800 pictures train
 
 cifar10_grid = Study(
     name="cifar10_grid",

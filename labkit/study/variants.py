@@ -176,6 +176,14 @@ def imagenet(config: dict) -> nn.Module:
     return kinds[config["model"]]()
 
 
+# ------------------------------------------------------------- a relative of ResNet-18, lab 07
+
+
+def small_resnet(config: dict) -> nn.Module:
+    """Lab 07's small relative: one block a stage, 8 to 64 channels."""
+    return models.ResNet((1, 1, 1, 1), (8, 16, 32, 64), stem=config["stem"])
+
+
 # --------------------------------------------------------------- hyperparameters, lab 09
 
 

@@ -133,6 +133,12 @@ def test_data_says_that_a_file_of_ones_own_needs_no_fetching(tmp_path):
     assert "labkit.load reads it" in said
 
 
+def test_python_m_labkit_is_the_command():
+    command = [sys.executable, "-m", "labkit", "data", "--list", "shapes"]
+    out = subprocess.run(command, capture_output=True, text=True, check=True)
+    assert out.stdout == run("data", "--list", "shapes").output
+
+
 def test_import_labkit_imports_neither_torch_nor_pandas():
     code = "import sys, labkit; print({'torch', 'pandas', 'matplotlib'} & set(sys.modules))"
     out = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)

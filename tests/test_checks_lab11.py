@@ -56,6 +56,25 @@ def by_n(effect, std):
     return n
 
 
+def without_the_size(effect, std):
+    n = 2
+    while stats.t.ppf(0.975, n - 1) * std / math.sqrt(n) >= effect:
+        n += 1
+    return n
+
+
+def without_a_next_n(effect, std):
+    n = 2
+    while stats.t.ppf(0.975, n - 1) * std / math.sqrt(n) >= abs(effect):
+        pass
+    return n
+
+
+def in_one_line_without_the_size(effect, std):
+    t = stats.t
+    return next(n for n in itertools.count(2) if t.ppf(0.975, n - 1) * std / n**0.5 < effect)
+
+
 def holm(p_values):
     rejected, m = [False] * len(p_values), len(p_values)
     for k, i in enumerate(np.argsort(p_values)):
@@ -100,6 +119,9 @@ def test_right_answers_pass(check, answer, capsys):
         (checks.lab11_verdict, blind_to_the_sign, r"sign=-?1 claims a (posi|nega)tive effect"),
         (checks.lab11_seeds_needed, lambda e, s: None, "whole number"),
         (checks.lab11_seeds_needed, lambda e, s: 1000, "half width"),
+        (checks.lab11_seeds_needed, without_the_size, r"seeds_needed\(-0.01, 0.01\) never ends"),
+        (checks.lab11_seeds_needed, in_one_line_without_the_size, r"-0.01, 0.01\) never ends"),
+        (checks.lab11_seeds_needed, without_a_next_n, r"seeds_needed\(0.01, 0.01\) never ends"),
         (checks.lab11_holm, lambda p: [x <= 0.05 for x in p], "no correction"),
         (checks.lab11_holm, lambda p: [x <= 0.05 / len(p) for x in p], "Bonferroni"),
         (checks.lab11_holm, without_stop, "nothing more is rejected"),

@@ -1,7 +1,9 @@
 """Graders of lab 11, what survives."""
 
+import inspect
 import itertools
 import math
+import sys
 from collections.abc import Callable, Sequence
 
 import numpy as np
@@ -52,7 +54,7 @@ def lab11_seeds_needed(seeds_needed: Callable[[float, float], int]) -> None:
     interval of a mean `effect` with standard deviation `std` does not hold 0."""
     effects = (0.01, 0.02, 0.003, 0.02, -0.01, -0.001)
     cases = list(zip(effects, (0.01, 0.003, 0.01, 0.001, 0.01, 0.004), strict=True))
-    answers = [seeds_needed(effect, std) for effect, std in cases]
+    answers = [_ending(seeds_needed, *case) for case in cases]
     rights = [_smallest(_half, *case) for case in cases]
     wrong = next((i for i, right in enumerate(rights) if answers[i] != right), None)
     if wrong is None:
@@ -72,6 +74,27 @@ def lab11_seeds_needed(seeds_needed: Callable[[float, float], int]) -> None:
         f"{where}: with n = {rights[wrong]} the half width is {_half(std, rights[wrong]):.4f}, for "
         "the first time below |effect|."
     )
+
+
+def _ending(seeds_needed: Callable[[float, float], int], effect: float, std: float) -> int:
+    """Its answer; AssertionError where it goes on and on. The largest n needed is below 100."""
+    lines, before = itertools.count(1), sys.gettrace()
+    cell = inspect.unwrap(seeds_needed).__code__.co_filename
+
+    def trace(frame, event, _):
+        if frame.f_code.co_filename != cell:
+            return None
+        assert event != "line" or next(lines) < 10_000, (
+            f"seeds_needed({effect}, {std}) never ends. Compare with the size of the effect, "
+            "abs(effect), and let n grow in each round."
+        )
+        return trace
+
+    sys.settrace(trace)
+    try:
+        return seeds_needed(effect, std)
+    finally:
+        sys.settrace(before)
 
 
 def _half(std: float, n: int) -> float:

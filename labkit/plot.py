@@ -328,8 +328,8 @@ def effects(table: pd.DataFrame, title: str = "", ax: Axes | None = None) -> Axe
         face = PALETTE[0] if sure else "white"
         ax.plot(100 * claim["effect"], row, "o", color=PALETTE[0], markerfacecolor=face)
         ax.plot(100 * claim["reported"], row, "D", color=PALETTE[1], markersize=5)
-    names = ["\n".join(textwrap.wrap(claim, 44)) for claim in table["claim"]]
-    ax.set_yticks(range(len(table)), names, fontsize=8)
+    names = ["\n".join(textwrap.wrap(claim, 52)) for claim in table["claim"]]
+    ax.set_yticks(range(len(table)), names, fontsize=7)
     ax.set(title=title, xlabel="effect (percentage points)", ylim=(len(table) - 0.4, -0.6))
     handles = [
         ax.plot([], [], "o-", color=PALETTE[0], label="measured, 95 % interval")[0],

@@ -128,3 +128,11 @@ def test_the_second_softmax_is_that_of_the_double_softmax_lab():
     assert variants.softmax_again({"softmaxes": 1}) is None
     twice = variants.softmax_again({"softmaxes": 2})(logits, y)
     assert torch.equal(twice, F.cross_entropy(F.softmax(logits, dim=1), y))
+
+
+def test_the_small_resnet_has_the_sizes_that_lab_07_shows():
+    sizes = {}
+    for config in study.get("small_resnet").configs:
+        model = variants.small_resnet(config)
+        sizes[config["stem"]] = sum(weights.numel() for weights in model.parameters())
+    assert sizes == {"imagenet": 78_962, "cifar": 78_002}

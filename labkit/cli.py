@@ -119,7 +119,7 @@ def show_study(name: _Name, seeds: _Seeds = None, only: _Only = None) -> None:
     for run in runs:
         by_label[chosen.label(run["config"], 0)].append(run)
     for label, mine in by_label.items():
-        typer.echo(_result(label, study.tables.one_row_each(mine)))
+        typer.echo(_or_exit(_result, label, study.tables.one_row_each(mine)))
     typer.echo(f"{len(runs)} of {len(chosen.runs())} runs recorded")
 
 

@@ -252,6 +252,37 @@ def test_a_study_does_not_go_on_with_another_data_set(tmp_path):
         replace(tiny, data=str(other), train=untrained).run()
 
 
+def test_a_study_does_not_go_on_with_other_images_in_the_same_file(tmp_path):
+    tiny = make_study(tmp_path)
+    tiny.select(seeds=[0]).run(progress=False)
+    path = tmp_path / "tiny.npz"
+    arrays = dict(np.load(path))
+    np.savez(path, **{**arrays, "y_train": 1 - arrays["y_train"]})
+    with pytest.raises(ValueError, match=r"with other images than tiny\.npz holds now: give"):
+        replace(tiny, train=untrained).run()
+    path.unlink()  # as where another machine trains
+    assert len(tiny.frame()) == 2
+
+
+def test_a_study_does_not_write_over_the_runs_of_an_earlier_self(tmp_path):
+    sizes = {"model": "MLP", "in_features": 36, "num_classes": 2}
+    first = make_study(tmp_path, study.grid(**sizes, hidden=4))
+    first.run(progress=False)
+    second = make_study(tmp_path, study.grid(**sizes, hidden=8), train=untrained)
+    with pytest.raises(ValueError, match=r"with another configuration, seed0\.json: give"):
+        second.run()
+    assert not first.missing()
+
+
+def test_a_copy_of_a_record_is_no_other_seed(tmp_path):
+    tiny = make_study(tmp_path)
+    tiny.run(progress=False)
+    copy = tiny.folder / "hidden4_seed0 (1).json"
+    copy.write_text((tiny.folder / "hidden4_seed0.json").read_text())
+    with pytest.raises(ValueError, match=r"same run as hidden4_seed0 \(1\)\.json: delete one"):
+        tiny.paired({"hidden": 8}, {"hidden": 4})
+
+
 def test_a_study_does_not_mix_runs_on_different_parts_of_a_data_set(tmp_path):
     small = make_study(tmp_path, options={"limit": 100, "seed": 7})
     small.run(progress=False)
@@ -351,6 +382,17 @@ def test_a_seed_in_a_configuration_is_refused(tmp_path):
         make_study(tmp_path, study.grid(model="MLP", seed=[1, 2]))
 
 
+@pytest.mark.parametrize(
+    ("options", "words"),
+    [({"seeds": 3}, r"seeds=3: give several, range\(3\)"), ({"configs": {"a": 1}}, "list of them")],
+)
+def test_one_number_of_seeds_or_one_configuration_is_answered_with_the_way(
+    tmp_path, options, words
+):
+    with pytest.raises(ValueError, match=words):
+        make_study(tmp_path, **options)
+
+
 @pytest.mark.parametrize("text", ["", "{", "[]", "{}", '{"config": {}}'])
 def test_a_file_that_is_no_run_is_named(tmp_path, text):
     tiny = make_study(tmp_path)
@@ -419,6 +461,14 @@ def test_a_damaged_record_is_told_in_one_sentence(shell, tmp_path):
         assert "hidden4_seed0.json is no recorded run: delete it" in result.output
         assert isinstance(result.exception, SystemExit | None)
     assert shell("list").exit_code == 0
+
+
+def test_without_scipy_the_shell_says_what_an_interval_needs(shell, monkeypatch):
+    shell("run", "tiny")
+    monkeypatch.setitem(sys.modules, "scipy", None)
+    result = shell("show", "tiny")
+    assert "interval needs scipy: python -m pip install scipy" in result.output
+    assert isinstance(result.exception, SystemExit)
 
 
 @pytest.mark.parametrize(

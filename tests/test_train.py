@@ -439,6 +439,21 @@ def test_a_loss_is_told_by_its_settings_and_not_by_what_changes(stripes, make_mo
     assert first != second
 
 
+@pytest.mark.parametrize(
+    "loss",
+    [
+        nn.CrossEntropyLoss(label_smoothing=np.float64(0.1)),
+        partial(F.cross_entropy, label_smoothing=np.float64(0.1)),
+    ],
+)
+def test_a_number_of_numpy_in_a_loss_does_not_spoil_the_checkpoint(
+    stripes, make_model, tmp_path, loss
+):
+    for _ in range(2):
+        options = {"loss": loss, "checkpoint": tmp_path / "run.pt", "progress": False}
+        assert len(labkit.fit(make_model(), stripes, labkit.Recipe(epochs=1), **options).rows) == 1
+
+
 def test_a_number_of_numpy_in_an_augmentation_does_not_spoil_the_checkpoint(
     stripes, make_model, tmp_path
 ):

@@ -15,6 +15,7 @@ from torch import nn
 
 from labkit import models, train
 from labkit.data import Splits, available, load
+from labkit.settings import is_number
 from labkit.study import tables
 from labkit.study.intervals import Difference, paired_difference
 from labkit.train import History, Recipe
@@ -75,8 +76,8 @@ class Study:
         Study("widths", "Is wider better?", "mnist", grid(model="MLP", hidden=[64, 256]),
               Recipe(epochs=5), seeds=range(3)).run(workers=2)
 
-    Raises ValueError where there is no run, where two have one name, for a seed in `configs`, or
-    for a value that JSON cannot hold.
+    Raises ValueError where there is no run, where two have one name, for a seed in `configs`, for
+    a value that JSON cannot hold, or where `configs` or `seeds` is no sequence.
     """
 
     name: str
@@ -94,6 +95,12 @@ class Study:
     folder: Path | None = None
 
     def __post_init__(self):
+        if isinstance(self.configs, Mapping):
+            raise ValueError(
+                f"configs={self.configs!r} is a dict: give a list of them, or grid(...)"
+            )
+        if is_number(self.seeds):
+            raise ValueError(f"seeds={self.seeds!r}: give several, range({self.seeds!r}) or a list")
         object.__setattr__(self, "configs", tuple(self.configs))
         object.__setattr__(self, "seeds", tuple(self.seeds))
         self._check_values()
@@ -151,11 +158,27 @@ class Study:
         return found
 
     def check_data(self) -> None:
-        """Raises ValueError where a run is recorded with a data set of another name."""
+        """Raises ValueError where a run is recorded with a data set of another name, or with other
+        images than those that the study's file or folder holds now."""
+        now = {}
         for run in self.recorded():
-            path = Path(run["config"].get("dataset", self.data)).resolve()
+            name = run["config"].get("dataset", self.data)
+            path = Path(name).resolve()
             if run["data"]["name"] not in (path.name, path.stem):  # as `load` names a file
                 raise self._other("another data set")
+            # The images of a named set never change, but for what a JPEG decoder makes of them.
+            if name not in available() and path.exists():
+                key = _text([str(name), self.options_for(run["config"])])
+                if key not in now:
+                    now[key] = self.data_for(run["config"]).fingerprint
+                if run["data"]["fingerprint"] != now[key]:
+                    raise self._other(f"other images than {path.name} holds now")
+
+    def check_files(self, missing: Iterable[tuple[dict, int]]) -> None:
+        """Raises ValueError where the file of a missing run holds another configuration's."""
+        for run in missing:
+            if self.path(*run).exists():
+                raise self._other(f"another configuration, {self.path(*run).name}")
 
     def _other(self, what: str) -> ValueError:
         return ValueError(

@@ -46,14 +46,16 @@ def run(
     dask: the address of a Dask scheduler, "tcp://host:8786", whose workers have labkit and the
         data; `workers` is then theirs to say.
 
-    Raises ValueError for data that cannot be had, for records of another recipe, data set or
-    options, and for Dask workers of several threads; RuntimeError where a worker was killed (on a
-    cluster: again and again). What is finished then is recorded, and the next call does the rest.
+    Raises ValueError for data that cannot be had, for records of another recipe, data set,
+    configuration or options, and for Dask workers of several threads; RuntimeError where a worker
+    was killed (on a cluster: again and again). What is finished then is recorded, and the next
+    call does the rest.
     """
     if not is_whole(workers) or workers < 1:
         raise ValueError(f"workers={workers!r}: give a whole number of processes, 1 or more")
     study.check_data()
     missing, total = study.missing(), len(study.runs())
+    study.check_files(missing)
     study.folder.mkdir(parents=True, exist_ok=True)
     checkpoints = study.folder / ".checkpoints"
     with (

@@ -40,7 +40,11 @@ def records(name: str) -> pd.DataFrame:
 
 
 def epochs(name: str) -> pd.DataFrame:
-    """The recorded curves of a study, one row an epoch of a run, with its configuration."""
+    """The recorded curves of a study, one row an epoch of a run, with its configuration.
+
+    Where a configuration has an "lr", the column "lr" holds that one in every epoch, and not what
+    the schedule made of it.
+    """
     return one_row_an_epoch(runs_in(folder("runs") / name))
 
 
@@ -64,8 +68,16 @@ def one_row_an_epoch(runs: list[dict]) -> pd.DataFrame:
 
 def runs_in(place: Path) -> list[dict]:
     """The runs recorded in a folder, as their files hold them. Raises ValueError for a file that
-    holds none."""
-    return [_read(path) for path in sorted(place.glob("*.json"))]
+    holds none, and for a second file of one run, which would count as another seed."""
+    runs, files = [], {}
+    for path in sorted(place.glob("*.json")):
+        run = _read(path)
+        key = json.dumps([run["config"], run["seed"]], sort_keys=True)
+        if key in files:
+            raise ValueError(f"{path} holds the same run as {files[key].name}: delete one of them")
+        files[key] = path
+        runs.append(run)
+    return runs
 
 
 def where(frame: pd.DataFrame, chosen: Mapping) -> pd.DataFrame:

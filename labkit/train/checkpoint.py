@@ -7,6 +7,7 @@ from contextlib import suppress
 from functools import partial
 from pathlib import Path
 
+import numpy as np
 import torch
 from torch import nn
 
@@ -139,6 +140,7 @@ class Run:
 def _identity_of(loss):
     """What can be told apart of a loss, in plain values: its name and settings. Of a function of
     one's own that is the name alone."""
+    loss = loss.item() if isinstance(loss, np.generic) else loss
     if isinstance(loss, nn.Module):
         parts = [(type(m).__name__, _settings(m)) for m in loss.modules()]
         return [*parts, {name: buffer.tolist() for name, buffer in loss.named_buffers()}]
@@ -156,8 +158,9 @@ def _identity_of(loss):
 
 def _settings(module: nn.Module) -> dict:
     """What torch calls a module's constants: label_smoothing, reduction, ..."""
+    kinds = str | int | float | np.generic
     values = {name: getattr(module, name, None) for name in getattr(module, "__constants__", ())}
-    return {name: v for name, v in values.items() if isinstance(v, str | int | float)}
+    return {name: _identity_of(v) for name, v in values.items() if isinstance(v, kinds)}
 
 
 def _plain(value):

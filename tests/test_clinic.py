@@ -742,6 +742,36 @@ def test_a_diagnosis_changes_nothing_also_when_a_check_raises(fail_after):
         assert report.ok, str(report)
 
 
+def test_a_model_that_a_loop_converts_is_converted_back():
+    model = network()
+    x, y = examples()
+    model(x).sum().backward()
+    before = [(p.dtype, p.detach().clone(), p.grad.clone()) for p in model.parameters()]
+
+    def train(model, optimizer, batches):
+        model.double()
+        for x, y in batches:
+            optimizer.zero_grad()
+            F.cross_entropy(model(x.double()), y).backward()
+            optimizer.step()
+
+    data = DataLoader(TensorDataset(x, y), 16)
+    report = diagnose(model, None, data, optimizer=adam, train=train)
+    assert not any("dtype" in reason for reason in report.not_run.values()), report.not_run
+    for p, (dtype, value, grad) in zip(model.parameters(), before, strict=True):
+        assert p.dtype == p.grad.dtype == dtype
+        assert p.equal(value)
+        assert p.grad.equal(grad)
+
+
+def test_an_array_that_cannot_be_written_to_is_left_as_it_is():
+    model = network()
+    model.counts = np.arange(3.0)
+    model.counts.flags.writeable = False
+    diagnose(model, None, loader(), only_contracts=True)
+    assert model.counts.tolist() == [0, 1, 2]
+
+
 def test_what_a_loop_freezes_is_thawed_and_a_batch_samplers_draws_are_given_back():
     model, generator = network(), torch.Generator().manual_seed(3)
     x, y = examples()

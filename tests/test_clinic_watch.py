@@ -317,6 +317,30 @@ def test_frozen_layers_are_no_bug():
     assert watched(right, model, torch.optim.SGD(model[1:].parameters(), lr=0.1)).ok
 
 
+@pytest.mark.parametrize("added", [False, True])
+def test_a_layer_that_is_thawed_on_the_way_is_no_bug(added):
+    model = network()
+    model[0].requires_grad_(False)
+    optimizer = torch.optim.SGD((model[1:] if added else model).parameters(), lr=0.1)
+    with watch(model, optimizer) as watched:
+        right(model, optimizer, batches())
+        model[0].requires_grad_(True)
+        if added:
+            optimizer.add_param_group({"params": model[0].parameters()})
+        right(model, optimizer, batches())
+    assert watched.report.ok, str(watched.report)
+
+
+def test_a_layer_that_is_thawed_and_not_given_to_the_optimiser_is_named():
+    model = network()
+    model[0].requires_grad_(False)
+    optimizer = torch.optim.SGD(model[1:].parameters(), lr=0.1)
+    with watch(model, optimizer) as watched:
+        model[0].requires_grad_(True)
+        right(model, optimizer, batches())
+    assert watched.report.causes == ["parameters not in the optimiser"]
+
+
 def test_a_dead_network_has_no_unused_gradients():
     model = nn.Sequential(nn.Linear(5, 8), nn.ReLU(), nn.Linear(8, 3), nn.ReLU())
     with torch.no_grad():

@@ -56,18 +56,20 @@ def _keep(value, memo: dict[int, Callable]) -> Callable:
 
 
 def _keep_tensor(tensor: Tensor) -> Callable:
-    data = tensor.detach().clone()
+    held, data = tensor.data, tensor.detach().clone()
     grad, trained = (tensor.grad if tensor.is_leaf else None), tensor.requires_grad
-    grad_data = None if grad is None else grad.detach().clone()
+    back_grad = None if grad is None else _keep_tensor(grad)
 
     def back() -> Tensor:
+        if tensor.is_leaf and tensor.grad is not grad:
+            tensor.grad = None
         # Through .data, so that a graph which the user holds does not see a change in place.
+        if _kind(tensor) != _kind(data):  # somebody's loop called model.double(), or .to("cuda")
+            tensor.data = held
         if not torch.equal(tensor.data, data):
             tensor.data.copy_(data)
         if grad is not None:
-            grad.data.copy_(grad_data)
-        if tensor.is_leaf and tensor.grad is not grad:
-            tensor.grad = grad
+            tensor.grad = back_grad()
         if tensor.is_leaf and tensor.requires_grad != trained:
             tensor.requires_grad_(trained)
         return tensor
@@ -75,11 +77,16 @@ def _keep_tensor(tensor: Tensor) -> Callable:
     return back
 
 
+def _kind(tensor: Tensor) -> tuple:
+    return tensor.dtype, tensor.device, tensor.shape
+
+
 def _keep_array(array: np.ndarray) -> Callable:
     data = array.copy()
 
     def back() -> np.ndarray:
-        array[...] = data
+        if array.flags.writeable:
+            array[...] = data
         return array
 
     return back

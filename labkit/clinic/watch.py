@@ -51,10 +51,7 @@ class watch:
         self.handles = []
         self.seconds = 0.0
         # backward() gives each of these a gradient in turn; the first to get one counts it
-        held = None if optimizer is None else _held(optimizer)
-        self.probes = [
-            p for p in model.parameters() if p.requires_grad and (held is None or id(p) in held)
-        ]
+        self.probes: list[nn.Parameter] = []
         self.since_step = 0  # backward passes since the last step, with a gradient other than 0
         self.inside = False  # in optimizer.step(): a closure may look several times at one batch
         self.in_eval = False  # was the last forward pass with gradients in eval mode?
@@ -63,12 +60,11 @@ class watch:
         self.useful = False  # has this backward pass brought one?
         self.seen: set[int] = set()  # parameters that this backward pass has reached
         self.reached: set[int] = set()  # parameters that any has reached
-        self.missing = _missing(model, held)
 
     def __enter__(self) -> "watch":
         self.began = time.perf_counter()
         self.handles.append(self.model.register_forward_pre_hook(self._forward, with_kwargs=True))
-        self.handles += [p.register_hook(self._gradient(p)) for p in self.probes]
+        self._probe()
         if self.optimizer is not None:
             self.handles.append(self.optimizer.register_step_pre_hook(self._before_step))
             self.handles.append(self.optimizer.register_step_post_hook(self._after_step))
@@ -82,6 +78,13 @@ class watch:
 
     # -------------------------------------------------------------------------------- events
 
+    def _probe(self) -> None:
+        """Hook the parameters that are trained; one that was frozen may be, from now on."""
+        hooked = {id(p) for p in self.probes}
+        new = [p for _, p in _trained(self.model, self.optimizer) if id(p) not in hooked]
+        self.handles += [p.register_hook(self._gradient(p)) for p in new]
+        self.probes += new
+
     def _forward(self, *_) -> None:
         sensitive = [module for module in self.model.modules() if depends_on_mode(module)]
         if self.random and not sensitive:
@@ -89,6 +92,7 @@ class watch:
         training = any(module.training for module in sensitive)
         self.seen.clear()  # a new pass: what comes next is another backward
         if torch.is_grad_enabled():
+            self._probe()
             self.counts.forwards += 1
             self.in_eval = bool(sensitive) and not self.model.training
         else:
@@ -214,23 +218,22 @@ class watch:
 
     def _of_parameters(self) -> list[Finding]:
         counts, found = self.counts, []
-        if self.missing:
+        trained = _trained(self.model, self.optimizer)
+        names = {name for name, _ in trained}
+        missing = [name for name, _ in _trained(self.model) if name not in names]
+        if missing:
             found.append(
                 Finding(
                     "parameters not in the optimiser",
                     "contract",
-                    f"{len(self.missing)} trainable parameters, the first is {self.missing[0]}",
+                    f"{len(missing)} trainable parameters, the first is {missing[0]}",
                     "none; a layer frozen on purpose has requires_grad = False",
                     DEFINITION,
                 )
             )
         if counts.steps and counts.idle == counts.steps:
             found.append(Finding("learning rate is 0", "contract", "lr = 0", "above 0", DEFINITION))
-        without = [
-            name
-            for name, p in _trainable(self.model)
-            if name not in self.missing and id(p) not in self.reached
-        ]
+        without = [name for name, p in trained if id(p) not in self.reached]
         if counts.backwards and without:
             found.append(
                 Finding(
@@ -276,16 +279,13 @@ def depends_on_mode(module: nn.Module) -> bool:
     return "dropout" in name or "batchnorm" in name or "droppath" in name
 
 
-def _trainable(model: nn.Module) -> list[tuple[str, nn.Parameter]]:
-    return [(name, p) for name, p in model.named_parameters() if p.requires_grad]
-
-
-def _held(optimizer) -> set[int]:
-    return {id(p) for group in optimizer.param_groups for p in group["params"]}
-
-
-def _missing(model: nn.Module, held: set[int] | None) -> list[str]:
-    return [] if held is None else [n for n, p in _trainable(model) if id(p) not in held]
+def _trained(model: nn.Module, optimizer=None) -> list[tuple[str, nn.Parameter]]:
+    """The parameters that are not frozen now; with an optimiser those of them that it holds."""
+    named = [(name, p) for name, p in model.named_parameters() if p.requires_grad]
+    if optimizer is None:
+        return named
+    held = {id(p) for group in optimizer.param_groups for p in group["params"]}
+    return [(name, p) for name, p in named if id(p) in held]
 
 
 def _any_gradient(parameters: list[nn.Parameter]) -> bool:

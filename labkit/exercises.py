@@ -16,7 +16,8 @@ from pathlib import Path
 POINTS = {"easy": 1, "medium": 2, "hard": 3}
 
 _HEADING = re.compile(r"^### Exercise (\d+): (.+?) · (easy|medium|hard)\b", re.M)
-_MARK = re.compile(r"^( *)### (BEGIN|END) (SOLUTION|HIDDEN TESTS)\s*$")
+# Anywhere in a line and in any case, as nbgrader finds them: what it clears must not stay here.
+_MARK = re.compile(r"^(\s*).*?### (BEGIN|END) (SOLUTION|HIDDEN TESTS)", re.I | re.M)
 _LINK = re.compile(r"(\]\(|(?:src|href)=\")(?!https?:|#|/|attachment:|mailto:|data:)([^)\"\s]+)")
 # The badge of `labkit publish`, and the line that stood there before there was one.
 BADGE = re.compile(
@@ -64,7 +65,7 @@ def find(notebook: dict) -> list[Exercise]:
         source = "".join(cell["source"])
         if cell["cell_type"] == "markdown":
             heading = ([*_HEADING.finditer(source)] or [heading])[-1]
-        elif "### BEGIN SOLUTION" in source:
+        elif any(_kind(mark) == ("BEGIN", "SOLUTION") for mark in _MARK.finditer(source)):
             if heading is None or (found and found[-1].number == int(heading[1])):
                 raise ValueError(
                     f"Cell {place} has a solution but no heading of its own: write "
@@ -313,15 +314,21 @@ def _cleared(source: list[str], exercise: str) -> list[str]:
     return _lines(_without("".join(source), "SOLUTION", _stub(exercise)))
 
 
+def _kind(mark: re.Match) -> tuple[str, str]:
+    """("BEGIN", "SOLUTION"), and so on."""
+    return mark[2].upper(), mark[3].upper()
+
+
 def _without(text: str, kind: str, instead: list[str] | None = None) -> str:
     """The text without what stands between the marks, and without the marks."""
     kept, inside = [], False
     for line in text.split("\n"):
         mark = _MARK.match(line)
-        if mark and mark[3] == kind:
-            if inside == (mark[2] == "BEGIN"):
+        if mark and _kind(mark)[1] == kind:
+            begins = _kind(mark)[0] == "BEGIN"
+            if inside == begins:
                 raise ValueError(f"'{line.strip()}' has no partner: marks come in pairs.")
-            inside = mark[2] == "BEGIN"
+            inside = begins
             kept += [mark[1] + new for new in instead or ()] if inside else []
         elif not inside:
             kept.append(line)

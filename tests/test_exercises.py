@@ -183,6 +183,25 @@ def test_every_pair_of_marks_becomes_a_stub_and_hidden_tests_go():
     assert "".join(made["cells"][3]["source"]) == f"{CHECK}"
 
 
+@pytest.mark.parametrize(
+    "changed",
+    ["    # {}", "    {}:", "    {} (two lines)", "\t{}", "    pass  {}", "    {}".lower()],
+)
+def test_a_mark_that_nbgrader_would_find_leaves_no_solution_behind(changed):
+    lines = [
+        changed.format(line.strip().lower() if changed.islower() else line.strip())
+        if "###" in line
+        else line
+        for line in STUB.split("\n")
+    ]
+    cells = [text(HEADING), code("\n".join(lines)), code(CHECK)]
+    made = exercises.student_copy(notebook(*cells), "99_tiny.ipynb")
+    source = "".join(made["cells"][2]["source"])
+    assert "2 * x" not in source
+    assert "YOUR CODE HERE" in source
+    assert "SOLUTION" not in source.upper()
+
+
 def test_what_stays_is_what_nbgraders_own_preprocessors_leave():
     preprocessors = pytest.importorskip("nbgrader.preprocessors")
     stub = "\n".join(exercises._stub("Exercise 0"))

@@ -235,18 +235,32 @@ cifar10_resnet18 = Study(
         "schedule": {
             "constant": Constant(),
             "one_cycle": OneCycle(),
-            **{f"step/10x{factor}": Step(every=10, factor=factor) for factor in (0.5, 0.1)},
+            "step/10x0.5": Step(every=10, factor=0.5),
+            **{f"step/{every}x0.1": Step(every=every, factor=0.1) for every in (10, 20, 40)},
         }
     },
     recipe=Recipe(channels_last=True, bf16=True),
 )
+
+
+def _falls_later(config: dict, batch_size: int, every: int) -> dict:
+    return {**config, "batch_size": batch_size, "schedule": f"step/{every}x0.1"}
+
+
+_RELATIVES = tuple({**config, "model": "ResNet10"} for config in cifar10_resnet18.configs)
+_SECOND_REPORT = next(config for config in _RELATIVES if config["stem"] == "cifar")
 
 small_resnet = replace(
     cifar10_resnet18,
     name="small_resnet",
     folder=None,  # its own, by its name
     question="What the reports tried with ResNet-18, on a small relative and 4,800 pictures",
-    configs=tuple({**config, "model": "ResNet10"} for config in cifar10_resnet18.configs),
+    configs=(
+        *_RELATIVES,
+        # As many steps before the rate falls as the reports' batches of 32, and of 128, make.
+        _falls_later(_SECOND_REPORT, batch_size=128, every=40),
+        _falls_later(_SECOND_REPORT, batch_size=256, every=20),
+    ),
     options=_SLIM,
     model=variants.small_resnet,
     recipe=replace(cifar10_resnet18.recipe, bf16=False),

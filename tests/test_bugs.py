@@ -1,6 +1,8 @@
 """Each bug makes a healthy set-up sick, and the clinic names it; healthy variants stay silent."""
 
 import copy
+import json
+from pathlib import Path
 
 import pytest
 import torch
@@ -165,3 +167,14 @@ def test_sgd_and_plain_pixels_are_healthy_too():
         normalize=False,
     )
     assert setup.diagnose().ok
+
+
+def test_the_seven_symptoms_that_lab_10_tells_are_those_of_its_seven_bugs():
+    lab = Path(__file__).parents[1] / "notebooks" / "10_training_clinic.ipynb"
+    cells = ["".join(cell["source"]) for cell in json.loads(lab.read_text())["cells"]]
+    table = next(text for text in cells if text.startswith("### Seven more"))
+    told = [row.split(" | ")[1] for row in table.splitlines() if row[:3].strip("| ").isdigit()]
+    code = next(text for text in cells if "seven = {" in text)
+    names = [line.split('"')[1] for line in code.splitlines() if line.startswith('    "')]
+    assert told == [bugs.CATALOGUE[name].symptom for name in names]
+    assert len(told) == 7

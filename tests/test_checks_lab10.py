@@ -8,7 +8,7 @@ from torch import nn
 from labkit import bugs, checks
 
 
-def wants_logits(loss, num_classes):
+def ignores_shift(loss, num_classes):
     outputs = torch.rand(4, num_classes) + 0.1
     labels = torch.arange(4) % num_classes
     return abs(loss(outputs + 3, labels) - loss(outputs, labels)).item() < 1e-4
@@ -23,7 +23,7 @@ def ratio(layer):
 
 
 def test_right_answers_pass(capsys):
-    checks.lab10_wants_logits(wants_logits)
+    checks.lab10_ignores_shift(ignores_shift)
     checks.lab10_dropout_ratio(ratio)
     assert capsys.readouterr().out.count("OK") == 2
 
@@ -40,7 +40,7 @@ def test_right_answers_pass(capsys):
 )
 def test_wrong_answers_about_losses_are_named(answer, message):
     with pytest.raises(AssertionError, match=message):
-        checks.lab10_wants_logits(answer)
+        checks.lab10_ignores_shift(answer)
 
 
 @pytest.mark.parametrize(

@@ -112,10 +112,10 @@ def lowest_value(val_acc, patience):
 
 
 def inverted_logits(loss, num_classes):
-    return not wants_logits(loss, num_classes)
+    return not ignores_shift(loss, num_classes)
 
 
-def wants_logits(loss, num_classes):
+def ignores_shift(loss, num_classes):
     outputs, labels = torch.rand(4, num_classes) + 0.1, torch.arange(4) % num_classes
     return abs(loss(outputs + 3, labels) - loss(outputs, labels)).item() < 1e-4
 
@@ -130,7 +130,7 @@ def wants_logits(loss, num_classes):
         (checks.lab06_early_stopping, lowest_value, "follows the lowest value"),
         (checks.lab07_basic_block, block_in_place, "x itself was changed"),
         (checks.lab08_paired_differences, absolute, "every difference is positive"),
-        (checks.lab10_wants_logits, inverted_logits, "turned round"),
+        (checks.lab10_ignores_shift, inverted_logits, "turned round"),
         (checks.lab11_seeds_needed, from_three_seeds_on, "2"),
         (checks.lab11_holm, benjamini_hochberg, "Benjamini and Hochberg"),
         (checks.lab11_holm, lambda p: p, "True or False for each p value"),
@@ -179,7 +179,7 @@ def verdict_of_products(differences, sign):
     [
         (checks.lab01_cross_entropy, lambda z, y: list(numpy_net.cross_entropy(z, y))),
         (checks.lab03_dropout, dropout_in_numpy),
-        (checks.lab10_wants_logits, logits_by_numpy),
+        (checks.lab10_ignores_shift, logits_by_numpy),
         (checks.lab11_verdict, verdict_of_products),
         (checks.lab12_amdahl, lambda share, f: round(1 / (1 - share + share / f), 7)),
         (checks.lab12_paired_factor, factor_of_series),

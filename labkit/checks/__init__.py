@@ -30,9 +30,9 @@ from labkit.checks.lab08 import (
 from labkit.checks.lab09 import lab09_calibration_error, lab09_one_cycle, lab09_temperature
 from labkit.checks.lab10 import (
     lab10_dropout_ratio,
+    lab10_ignores_shift,
     lab10_mystery,
     lab10_patient,
-    lab10_wants_logits,
 )
 from labkit.checks.lab11 import lab11_holm, lab11_seeds_needed, lab11_verdict
 from labkit.checks.lab12 import lab12_amdahl, lab12_paired_factor, lab12_seconds_to
@@ -70,7 +70,7 @@ __all__ = [
     "lab09_one_cycle",
     "lab09_calibration_error",
     "lab09_temperature",
-    "lab10_wants_logits",
+    "lab10_ignores_shift",
     "lab10_dropout_ratio",
     "lab10_patient",
     "lab10_mystery",

@@ -20,7 +20,7 @@ def _squared(outputs: Tensor, labels: Tensor) -> Tensor:
     return F.mse_loss(outputs, F.one_hot(labels, outputs.shape[1]).to(outputs))
 
 
-# A loss, and whether it wants raw scores: these do as they apply softmax themselves.
+# A loss, and whether it ignores a shift: these do as they apply softmax themselves.
 _LOSSES = (
     ("F.cross_entropy", F.cross_entropy, True),
     ("cross_entropy with label smoothing", nn.CrossEntropyLoss(label_smoothing=0.1), True),
@@ -30,14 +30,15 @@ _LOSSES = (
 )
 
 
-def lab10_wants_logits(wants_logits: Callable[[Callable, int], bool]) -> None:
-    """Grade `wants_logits(loss, num_classes) -> bool`: True where `loss(outputs, labels)` wants
-    raw scores. Tried on five losses, with 2, 10 and 100 classes."""
+def lab10_ignores_shift(ignores_shift: Callable[[Callable, int], bool]) -> None:
+    """Grade `ignores_shift(loss, num_classes) -> bool`: True where one number added to all outputs
+    of an example leaves `loss(outputs, labels)` as it is. Tried on five losses, with 2, 10 and 100
+    classes."""
     answers = {}
     for num_classes in (2, 10, 100):
         for name, loss, right in _LOSSES:
             # Behind a lambda: it has to be measured, not recognised.
-            answer = wants_logits(lambda z, y, loss=loss: loss(z, y), num_classes)
+            answer = ignores_shift(lambda z, y, loss=loss: loss(z, y), num_classes)
             one = isinstance(answer, bool | np.bool_) or (
                 isinstance(answer, Tensor) and answer.dtype == torch.bool and answer.dim() == 0
             )
@@ -48,7 +49,7 @@ def lab10_wants_logits(wants_logits: Callable[[Callable, int], bool]) -> None:
             )
             answers[f"{name}, {num_classes} classes"] = bool(answer), right
     assert any(answer == right for answer, right in answers.values()), (
-        "All answers are turned round: True is for a loss that wants raw scores."
+        "All answers are turned round: True is for a loss that does not notice the shift."
     )
     for where, (answer, right) in answers.items():
         assert answer or not right, (
@@ -57,10 +58,10 @@ def lab10_wants_logits(wants_logits: Callable[[Callable, int], bool]) -> None:
             "rounding in the way? Two losses are never exactly equal: allow 1e-4."
         )
         assert right or not answer, (
-            f"{where}: it does not want raw scores, and you say yes. Add the same number, 3 say, "
-            "to all outputs of an example: a loss on probabilities would notice, and of these five "
-            "only a softmax does not notice. Multiplying, or another number for each class, tells "
-            "you something else."
+            f"{where}: it notices a shift, and you say that it does not. Add the same number, 3 "
+            "say, to all outputs of an example: a loss on probabilities would notice, and of these "
+            "five only a softmax does not notice. Multiplying, or another number for each class, "
+            "tells you something else."
         )
     print(f"OK  Right for {len(_LOSSES)} losses, with 2, 10 and 100 classes.")
 

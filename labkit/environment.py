@@ -190,7 +190,7 @@ def _check_data() -> Check:
     # The variable's name, not its value: a stored notebook should not show whose machine it ran on.
     named = os.environ.get("LABKIT_DATA")
     folder = "LABKIT_DATA" if named else _short(data.data_folder())
-    if named and not Path(named).is_dir():
+    if named and not data.data_folder().is_dir():
         way_out = "correct the path, or make the folder; `labkit data` makes it and fills it"
         return Check("data", False, "LABKIT_DATA names no folder", way_out)
     there = [name for name in data.available() if data.describe(name).found]

@@ -101,6 +101,9 @@ def student_copy(notebook: dict, name: str, names: set[str] | frozenset[str] = f
     made["cells"].insert(
         0, {"cell_type": "markdown", "id": "student-copy", "metadata": {}, "source": [first]}
     )
+    for place, cell in enumerate(made["cells"]):  # a lab saved by Colab has no ids
+        cell.setdefault("id", str(place))
+    made["nbformat_minor"] = max(5, made["nbformat_minor"])
     return _signed(made)
 
 
@@ -178,9 +181,17 @@ def write_course(root: Path, folder: Path, labs: list[str] | None = None) -> lis
     """Write an nbgrader course: FOLDER/source/labNN/NN_....ipynb for each lab ("02"; None means
     all), and nbgrader_config.py where there is none yet. Returns the paths of the notebooks.
 
-    Raises ValueError, before anything is written, where one is there that somebody has changed.
+    Raises ValueError, before anything is written, where one is there that somebody has changed,
+    and for two labs of one number.
     """
-    known = {path.name[:2]: path for path in lab_files(root)}
+    known = {}
+    for path in lab_files(root):
+        if path.name[:2] in known:
+            raise ValueError(
+                f"{known[path.name[:2]].name} and {path.name} have one number: move one of them "
+                "out of notebooks, then call this again."
+            )
+        known[path.name[:2]] = path
     unknown = sorted(set(labs or ()) - set(known))
     if unknown:
         raise ValueError(f"There is no lab {unknown[0]!r}; the labs are {', '.join(known)}.")

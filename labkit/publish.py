@@ -64,7 +64,8 @@ def stamp(notebook: dict, repo: str, name: str) -> dict:
     install = {**install, "source": _install(repo).splitlines(keepends=True)}
     cells = [{**title, "source": text.splitlines(keepends=True)}, install, *others]
     # nbstripout numbers the cells of a lab by their place: so do we.
-    return {**notebook, "cells": [{**cell, "id": str(i)} for i, cell in enumerate(cells)]}
+    cells = [{**cell, "id": str(i)} for i, cell in enumerate(cells)]
+    return {**notebook, "cells": cells, "nbformat_minor": max(5, notebook["nbformat_minor"])}
 
 
 def _badge(repo: str, name: str) -> str:

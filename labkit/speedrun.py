@@ -127,7 +127,7 @@ def timed(
     split, val = data.train.to(where), data.val.to(where)
     inputs = Inputs(split, recipe, where)
     optimizer = train.build_optimizer(model, recipe)
-    scheduler = recipe.schedule.build(optimizer, recipe.epochs, math.ceil(steps / recipe.epochs))
+    scheduler = recipe.schedule.build(optimizer, recipe.epochs, steps / recipe.epochs)
     history = History(recipe, data.name, data.fingerprint, train.device_name(where))
     averaged = _averaged(model, average) if average else None
     network = torch.compile(model) if compiled else model

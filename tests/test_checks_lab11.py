@@ -1,5 +1,6 @@
 """The graders of lab 11 accept right answers and name the likely mistakes of wrong ones."""
 
+import functools
 import itertools
 import math
 
@@ -88,6 +89,33 @@ def without_stop(p_values):
     m = len(p_values)
     order = {i: k for k, i in enumerate(np.argsort(p_values))}
     return [p <= 0.05 / (m - order[i]) for i, p in enumerate(p_values)]
+
+
+@pytest.fixture(autouse=True)
+def short_patience(monkeypatch):
+    monkeypatch.setattr("labkit.checks.lab11._SECONDS", 1)
+
+
+def by_bisection(effect, std):
+    """Right, and hundreds of lines a round."""
+    for n in range(2, 1000):
+        low, high = 0.0, 100.0
+        for _ in range(60):
+            middle = (low + high) / 2
+            if stats.t.sf(middle, n - 1) > 0.025:
+                low = middle
+            else:
+                high = middle
+        if low * std / n**0.5 < abs(effect):
+            return n
+    return None
+
+
+@pytest.mark.parametrize("answer", [by_bisection, functools.partial(smallest)])
+def test_a_long_or_unusual_right_number_of_seeds_passes(answer, monkeypatch, capsys):
+    monkeypatch.setattr("labkit.checks.lab11._SECONDS", 60)
+    checks.lab11_seeds_needed(answer)
+    assert capsys.readouterr().out.startswith("OK")
 
 
 @pytest.mark.parametrize(

@@ -742,6 +742,97 @@ def test_a_diagnosis_changes_nothing_also_when_a_check_raises(fail_after):
         assert report.ok, str(report)
 
 
+class Gated(nn.Module):
+    """A mixture: the last layer to be called is the gate, and no head."""
+
+    def __init__(self):
+        super().__init__()
+        self.experts = nn.ModuleList(nn.Linear(64, 4) for _ in range(3))
+        self.gate = nn.Linear(64, 3)
+
+    def forward(self, x):
+        x = x.flatten(1)
+        answers = torch.stack([expert(x) for expert in self.experts], 1)
+        return (self.gate(x).softmax(1)[..., None] * answers).sum(1)
+
+
+class OwnHead(nn.Module):
+    """A sigmoid hidden layer, and a head without a layer."""
+
+    def __init__(self):
+        super().__init__()
+        self.hidden = nn.Linear(64, 64)
+        self.weight = nn.Parameter(0.01 * torch.randn(64, 4))
+
+    def forward(self, x):
+        return torch.sigmoid(self.hidden(x.flatten(1))) @ self.weight
+
+
+def begins_at_zero():
+    model = nn.Sequential(nn.Flatten(), nn.Linear(64, 4))
+    for p in model.parameters():
+        nn.init.zeros_(p)
+    return model
+
+
+def squares(n=400):
+    """N x 1 x 8 x 8, and which of four directions each points into."""
+    generator = torch.Generator().manual_seed(0)
+    x = torch.randn(n, 1, 8, 8, generator=generator)
+    return x, (x.flatten(1) @ torch.randn(64, 4, generator=generator)).argmax(1)
+
+
+@pytest.mark.parametrize("build", [Gated, OwnHead, begins_at_zero])
+def test_a_head_that_only_looks_squashed_is_left_in_peace(build):
+    torch.manual_seed(0)
+    x, y = squares()
+    data = DataLoader(TensorDataset(0.3 * x, y), 64)
+    assert diagnose(build(), F.cross_entropy, data, only_contracts=True).ok
+
+
+@pytest.mark.parametrize("loss", [F.l1_loss, F.smooth_l1_loss, nn.HuberLoss()])
+def test_a_regression_far_below_its_targets_is_no_nll(loss):
+    torch.manual_seed(0)
+    x, _ = squares()
+    boxes = 50 * torch.rand(len(x), 4) + 5
+    model = nn.Sequential(nn.Flatten(), nn.Linear(64, 32), nn.ReLU(), nn.Linear(32, 4))
+    data = DataLoader(TensorDataset(x, boxes), 64)
+    assert diagnose(model, loss, data, only_contracts=True).ok
+
+
+def test_one_logit_for_two_classes_is_left_in_peace():
+    torch.manual_seed(0)
+    x, _ = squares()
+    y = (x.flatten(1)[:, :20].sum(1) > 0).long()
+    model = nn.Sequential(nn.Flatten(), nn.Linear(64, 64), nn.ReLU(), nn.Linear(64, 1))
+
+    def loss(outputs, y):
+        return F.binary_cross_entropy_with_logits(outputs.squeeze(1), y.float())
+
+    assert diagnose(model, loss, DataLoader(TensorDataset(x, y), 64)).ok
+
+
+def test_what_a_loss_has_learned_is_brought_back():
+    class Scaled(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.scale = nn.Parameter(torch.ones(()))
+
+        def forward(self, outputs, y):
+            return F.cross_entropy(outputs * self.scale, y)
+
+    torch.manual_seed(0)
+    loss, (x, y) = Scaled(), squares()
+    model = nn.Sequential(nn.Flatten(), nn.Linear(64, 4))
+
+    def build(model):
+        return torch.optim.Adam([*model.parameters(), *loss.parameters()], lr=1e-2)
+
+    diagnose(model, loss, DataLoader(TensorDataset(x, y), 64), optimizer=build)
+    assert loss.scale.item() == 1
+    assert loss.scale.grad is None
+
+
 def test_a_model_that_a_loop_converts_is_converted_back():
     model = network()
     x, y = examples()

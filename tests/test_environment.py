@@ -180,6 +180,14 @@ def test_optuna_is_for_one_lab_and_its_lack_hides_nothing_else(fake_version):
     assert "device" in output
 
 
+def test_a_data_folder_below_the_home_is_found(monkeypatch, tmp_path):
+    (tmp_path / "labdata").mkdir()
+    monkeypatch.setenv("HOME", str(tmp_path))
+    monkeypatch.setenv("USERPROFILE", str(tmp_path))
+    monkeypatch.setenv("LABKIT_DATA", "~/labdata")
+    assert environment._check_data().ok
+
+
 @pytest.mark.parametrize("make", [lambda path: None, lambda path: path.write_text("")])
 def test_a_data_folder_that_is_none_is_no_ok(monkeypatch, tmp_path, make):
     make(tmp_path / "data")

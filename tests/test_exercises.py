@@ -183,6 +183,21 @@ def test_every_pair_of_marks_becomes_a_stub_and_hidden_tests_go():
     assert "".join(made["cells"][3]["source"]) == f"{CHECK}"
 
 
+def test_a_lab_without_cell_ids_gives_a_valid_copy():
+    old = notebook(text(HEADING), code(STUB), code(CHECK)) | {"nbformat_minor": 0}
+    for cell in old["cells"]:
+        del cell["id"]
+    nbformat.validate(nbformat.from_dict(exercises.student_copy(old, "99_tiny.ipynb")))
+
+
+def test_two_labs_of_one_number_are_no_course(checkout, tmp_path):
+    (lab,) = exercises.lab_files(checkout)
+    lab.with_name(f"{lab.stem}_v2.ipynb").write_text(lab.read_text())
+    with pytest.raises(ValueError, match=f"{lab.name} and {lab.stem}_v2.ipynb have one number"):
+        exercises.write_course(checkout, tmp_path / "course")
+    assert not (tmp_path / "course").exists()
+
+
 @pytest.mark.parametrize(
     "changed",
     ["    # {}", "    {}:", "    {} (two lines)", "\t{}", "    pass  {}", "    {}".lower()],

@@ -82,6 +82,16 @@ def test_the_schedule_has_the_length_of_the_run(stripes, make_model, steps):
     assert rates.iloc[-1] < recipe.lr / 20
 
 
+@pytest.mark.parametrize(("epochs", "steps"), [(10, 25), (30, 100), (7, 50)])
+@pytest.mark.parametrize("schedule", [labkit.OneCycle(), labkit.Cosine()])
+def test_a_schedule_ends_with_the_run_also_where_epochs_do_not_divide_it(
+    stripes, make_model, schedule, epochs, steps
+):
+    recipe = replace(RECIPE, epochs=epochs, schedule=schedule)
+    rates = speedrun.timed(make_model(), stripes, recipe, steps=steps, every=1).frame()["lr"]
+    assert rates.iloc[-1] < recipe.lr / 100
+
+
 def test_steps_of_a_schedule_come_at_the_ends_of_epochs(stripes, make_model):
     recipe = replace(RECIPE, schedule=labkit.Step(every=1, factor=0.1))
     rates = speedrun.timed(make_model(), stripes, recipe, every=1).frame()["lr"]

@@ -4,6 +4,7 @@ import copy
 import json
 import math
 import multiprocessing
+import os
 import pickle
 import random
 import re
@@ -493,6 +494,66 @@ def test_the_stop_button_returns_what_there_is(stripes, make_model):
     assert "Interrupted in epoch" in history.stopped
     assert history.interrupted
     assert labkit.evaluate(model, stripes.val).accuracy == pytest.approx(history.best["val_acc"])
+
+
+def test_a_checkpoint_that_another_process_took_for_a_leftover_is_written_again(
+    stripes, make_model, tmp_path, monkeypatch
+):
+    rename, taken = os.replace, []
+
+    def tidy(source, target):
+        if not taken:
+            taken.append(source)
+            source.unlink()
+        rename(source, target)
+
+    monkeypatch.setattr(checkpoint.os, "replace", tidy)
+    options = {"checkpoint": tmp_path / "run.pt", "progress": False}
+    labkit.fit(make_model(), stripes, labkit.Recipe(epochs=1), **options)
+    assert taken
+    assert [path.name for path in tmp_path.iterdir()] == ["run.pt"]
+
+
+class Pair(nn.Module):
+    """A model that gives more than logits."""
+
+    def __init__(self, model):
+        super().__init__()
+        self.model = model
+
+    def forward(self, x):
+        return self.model(x), x
+
+
+def test_a_model_that_gives_a_tuple_is_answered_with_the_way(stripes, make_model):
+    for use in (
+        lambda model: labkit.evaluate(model, stripes.test),
+        lambda model: labkit.fit(model, stripes, labkit.Recipe(epochs=1), progress=False),
+    ):
+        with pytest.raises(ValueError, match="The model gives a tuple, and a tensor of logits"):
+            use(Pair(make_model()))
+
+
+def test_a_lazy_layer_is_answered_with_the_way(stripes):
+    model = nn.Sequential(nn.Flatten(), nn.LazyLinear(3))
+    for use in (labkit.evaluate, labkit.fit):
+        arguments = (stripes.test,) if use is labkit.evaluate else (stripes, labkit.Recipe())
+        with pytest.raises(ValueError, match=f"{use.__name__}: 1.weight has no shape yet"):
+            use(model, *arguments)
+
+
+def test_what_a_model_makes_while_it_is_evaluated_can_be_trained_with(stripes, make_model):
+    class Late(Pair):
+        scale = None
+
+        def forward(self, x):
+            if self.scale is None:
+                self.scale = torch.ones(())
+            return self.model(x) * self.scale
+
+    model = Late(make_model())
+    labkit.evaluate(model, stripes.test)
+    labkit.fit(model, stripes, labkit.Recipe(epochs=1), progress=False)
 
 
 def test_no_half_of_a_checkpoint_stays_behind(stripes, make_model, tmp_path, monkeypatch):

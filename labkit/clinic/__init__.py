@@ -73,7 +73,7 @@ def diagnose(
     if recipe is None and isinstance(data, Splits):
         recipe = getattr(model, "labkit_recipe", None) or Recipe()
     held = optimizer if isinstance(optimizer, Optimizer) else None
-    with untouched(model, held, (data, val)) as restore:
+    with untouched(model, held, (data, val), loss) as restore:
         case = Case(model, loss, data, val, recipe, optimizer, forward, unpack, images)
         report = Report(type(model).__name__)
         for name, missing, check in _checks(case, train, evaluate, history, restore):

@@ -146,6 +146,12 @@ class Case:
             return self.optimizer(self.model)
         return None if self.recipe is None else train.build_optimizer(self.model, self.recipe)
 
+    def gives_an_output_a_class(self) -> bool:
+        """N x C outputs of at least two classes: the largest is the model's answer."""
+        with torch.no_grad(), self.mode(training=False):
+            outputs = self.outputs(self.batch(2)[0])
+        return outputs.ndim == 2 and outputs.shape[1] > 1
+
     @property
     def classification(self) -> bool:
         """Labels are classes, as indices or one-hot."""

@@ -197,7 +197,7 @@ def labels_carry_signal(case: Case) -> Iterator[Finding | str]:
     if _above_chance(lambda labels: labels[1:] == labels[:-1], labels) > SORTED_Z:
         yield "labels: examples follow one of their own class: shuffle=True for the training data?"
     z = _neighbours_z(x, labels)
-    if z >= LABELS_Z:
+    if z >= LABELS_Z or not case.gives_an_output_a_class():
         return
     if case.val_x is not None and len(case.val_x) >= 200:
         if _transfer_z(case, x, y, case.val_x[:1000], case.val_y[:1000]) >= LABELS_Z:
@@ -450,8 +450,10 @@ def _loss_after(case: Case, restore, factor: float) -> float:
 
 def overfits_one_batch(case: Case, restore) -> Iterator[Finding | str]:
     """32 images can be learned by heart in 200 steps of Adam. Not asked of a model that is
-    partly frozen: the rest may be too small for that."""
-    if not all(p.requires_grad for p in case.model.parameters()):
+    partly frozen: the rest may be too small for that. Nor of one with a single output, whose
+    answer nobody can read off it."""
+    frozen = not all(p.requires_grad for p in case.model.parameters())
+    if frozen or not case.gives_an_output_a_class():
         return
     x, y = case.batch(32)
     tries = []

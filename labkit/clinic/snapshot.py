@@ -10,16 +10,17 @@ from torch import Tensor, nn
 
 
 @contextmanager
-def untouched(model: nn.Module, optimizer=None, loaders=()) -> Iterator[Callable]:
+def untouched(model: nn.Module, optimizer=None, loaders=(), loss=None) -> Iterator[Callable]:
     """Whatever happens inside, afterwards all is as before, also after an error.
 
     That is: parameters and which of them are frozen, buffers, plain tensor attributes, gradients,
-    modes and hooks of every module, the optimiser's state, the random state of torch, NumPy and
-    Python, and the generators of data loaders. Objects keep their identity. Gives a function that
-    brings all back in between.
+    modes and hooks of every module, also of a loss that is one; the optimiser's state, the random
+    state of torch, NumPy and Python, and the generators of data loaders. Objects keep their
+    identity. Gives a function that brings all back in between.
     """
     memo: dict[int, Callable] = {}
-    backs = [_keep(vars(module), memo) for module in model.modules()]
+    modules = [*model.modules(), *(loss.modules() if isinstance(loss, nn.Module) else ())]
+    backs = [_keep(vars(module), memo) for module in modules]
     if optimizer is not None:
         backs.append(_keep(vars(optimizer), memo))
     backs += [_keep_generator(generator) for generator in _generators(loaders)]

@@ -74,7 +74,6 @@ class Run:
         """Write the checkpoint beside its place, then rename: a kill leaves the old or the new."""
         if self.path is None:
             return
-        self.path.parent.mkdir(parents=True, exist_ok=True)
         partial = self.path.with_name(self.path.name + f".{os.getpid()}.partial")
         state = {
             "format": self.FORMAT,
@@ -86,11 +85,17 @@ class Run:
             "optimizer": self.optimizer.state_dict(),
             "scheduler": self.scheduler.state_dict(),
         }
-        try:
-            torch.save(state, partial)
-            os.replace(partial, self.path)
-        finally:
-            partial.unlink(missing_ok=True)
+        for again in (True, False):
+            self.path.parent.mkdir(parents=True, exist_ok=True)
+            try:
+                torch.save(state, partial)
+                os.replace(partial, self.path)
+                break
+            except FileNotFoundError:  # another process took it for what a kill had left
+                if not again:
+                    raise
+            finally:
+                partial.unlink(missing_ok=True)
 
     def _clear_partials(self) -> None:
         """Delete what a killed process had half written."""

@@ -156,14 +156,19 @@ def logits_of(
     """N x C logits on the split's device, in eval mode, without gradients."""
     if batch_size is None:  # on a CPU what fits into its cache, on a GPU what keeps it busy
         batch_size = 250 if split.images.device.type == "cpu" else 1000
-    with _eval_mode(model), torch.inference_mode(), devices.autocast(split.images.device, bf16):
-        parts = [model(inputs(images)).float() for images in split.images.split(batch_size)]
-    logits = torch.cat(parts)
-    check_logits(logits, split)
-    return logits
+    with _eval_mode(model), torch.no_grad(), devices.autocast(split.images.device, bf16):
+        parts = [model(inputs(images)) for images in split.images.split(batch_size)]
+    check_logits(parts[0], split)
+    return torch.cat(parts).float()
 
 
 def check_logits(logits: Tensor, split: Split) -> None:
+    """Raises ValueError for what are no N x C logits of the split's classes."""
+    if not isinstance(logits, Tensor):
+        raise ValueError(
+            f"The model gives a {type(logits).__name__}, and a tensor of logits is needed: wrap it "
+            "in a module whose forward returns that alone"
+        )
     if logits.ndim != 2 or logits.shape[1] != len(split.classes):
         raise ValueError(
             f"The model gives outputs of shape {tuple(logits.shape)}, but {split.name} has "

@@ -5,6 +5,7 @@ from collections.abc import Iterator
 
 import torch
 from torch import Tensor, nn
+from torch.nn.parameter import is_lazy
 
 from labkit import augment
 from labkit.data import Split, Splits
@@ -79,8 +80,14 @@ def check_arguments(function: str, model, data, recipe) -> None:
 
 
 def check_model(function: str, model) -> None:
-    """Raises ValueError for what is no model, such as its class."""
+    """Raises ValueError for what is no model, such as its class, or has layers without a shape."""
     if isinstance(model, nn.Module):
+        lazy = [name for name, p in model.named_parameters() if is_lazy(p)]
+        if lazy:
+            raise ValueError(
+                f"{function}: {lazy[0]} has no shape yet, its layer is lazy: run one batch through "
+                "the model first, model(x)"
+            )
         return
     if isinstance(model, type) and issubclass(model, nn.Module):
         raise ValueError(

@@ -17,7 +17,7 @@ from labkit.settings import as_plain_numbers, check, is_number, is_whole
 class Constant:
     """The learning rate never changes."""
 
-    def build(self, optimizer, epochs: int, steps: int):
+    def build(self, optimizer, epochs: int, steps: float):
         return lr_scheduler.LambdaLR(optimizer, lambda _: 1.0)
 
 
@@ -33,8 +33,8 @@ class Step:
         check(self, "every", is_whole(self.every) and self.every > 0, "whole epochs, 1 or more")
         check(self, "factor", is_number(self.factor) and self.factor > 0, "a number above 0")
 
-    def build(self, optimizer, epochs: int, steps: int):
-        return lr_scheduler.StepLR(optimizer, self.every * steps, self.factor)
+    def build(self, optimizer, epochs: int, steps: float):
+        return lr_scheduler.StepLR(optimizer, max(round(self.every * steps), 1), self.factor)
 
 
 @dataclass(frozen=True)
@@ -52,7 +52,7 @@ class Plateau:
         waits = is_whole(self.patience) and self.patience >= 0
         check(self, "patience", waits, "whole epochs, 0 or more")
 
-    def build(self, optimizer, epochs: int, steps: int):
+    def build(self, optimizer, epochs: int, steps: float):
         return lr_scheduler.ReduceLROnPlateau(optimizer, factor=self.factor, patience=self.patience)
 
 
@@ -70,7 +70,7 @@ class Cosine:
         known = is_number(self.warmup) and 0 <= self.warmup < math.inf
         check(self, "warmup", known, "a number of epochs, 0 or more")
 
-    def build(self, optimizer, epochs: int, steps: int):
+    def build(self, optimizer, epochs: int, steps: float):
         total, rise = epochs * steps, self.warmup * steps
 
         def factor(step: int) -> float:
@@ -94,8 +94,8 @@ class OneCycle:
         share = is_number(self.rise) and 0 <= self.rise < 1
         check(self, "rise", share, "a share of the run, from 0 up to, but not including, 1")
 
-    def build(self, optimizer, epochs: int, steps: int):
-        lr, total = optimizer.param_groups[0]["lr"], epochs * steps
+    def build(self, optimizer, epochs: int, steps: float):
+        lr, total = optimizer.param_groups[0]["lr"], round(epochs * steps)
         # torch takes no whole number, and would divide by zero where the rise is a single step.
         rise = 0.0 if self.rise * total == 1 else float(self.rise)
         return lr_scheduler.OneCycleLR(optimizer, max_lr=lr, total_steps=total, pct_start=rise)

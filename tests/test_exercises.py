@@ -200,15 +200,17 @@ def test_two_labs_of_one_number_are_no_course(checkout, tmp_path):
 
 @pytest.mark.parametrize(
     "changed",
-    ["    # {}", "    {}:", "    {} (two lines)", "\t{}", "    pass  {}", "    {}".lower()],
+    [
+        "    # {}".format,
+        "    {}:".format,
+        "    {} (two lines)".format,
+        "\t{}".format,
+        "    pass  {}".format,
+        lambda mark: f"    {mark.lower()}",
+    ],
 )
 def test_a_mark_that_nbgrader_would_find_leaves_no_solution_behind(changed):
-    lines = [
-        changed.format(line.strip().lower() if changed.islower() else line.strip())
-        if "###" in line
-        else line
-        for line in STUB.split("\n")
-    ]
+    lines = [changed(line.strip()) if "###" in line else line for line in STUB.split("\n")]
     cells = [text(HEADING), code("\n".join(lines)), code(CHECK)]
     made = exercises.student_copy(notebook(*cells), "99_tiny.ipynb")
     source = "".join(made["cells"][2]["source"])

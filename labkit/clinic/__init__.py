@@ -12,7 +12,6 @@ import time
 from collections.abc import Callable, Iterable
 
 from torch import Tensor, nn
-from torch.nn.parameter import is_lazy
 from torch.optim import Optimizer
 
 from labkit.clinic import contracts, signs
@@ -24,7 +23,7 @@ from labkit.clinic.report import Broken, Finding, Report
 from labkit.clinic.snapshot import untouched
 from labkit.clinic.watch import watch
 from labkit.data import Splits
-from labkit.train import Recipe, seed
+from labkit.train import Recipe, check_has_shapes, seed
 
 __all__ = ["CAUSES", "Broken", "Cause", "Finding", "Report", "bench", "diagnose", "watch"]
 
@@ -98,12 +97,7 @@ def diagnose(
 def _check(model, loss, optimizer, images) -> None:
     if not isinstance(model, nn.Module):
         raise ValueError(f"model is a {type(model).__name__}; diagnose takes a torch.nn.Module")
-    for name, p in model.named_parameters():
-        if is_lazy(p):
-            raise ValueError(
-                f"{name} has no shape yet, its layer is lazy: run one batch through the model "
-                "first, model(x)"
-            )
+    check_has_shapes(model)
     if isinstance(loss, type):
         raise ValueError(f"loss is the class {loss.__name__}; make one of it: {loss.__name__}()")
     if isinstance(optimizer, type):

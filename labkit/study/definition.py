@@ -134,8 +134,8 @@ class Study:
 
     def missing(self) -> list[tuple[dict, int]]:
         """The runs that no file records yet. Raises ValueError as `recorded` does."""
-        there = {_key(run["config"], run["seed"]) for run in self.recorded()}
-        return [run for run in self.runs() if _key(*run) not in there]
+        there = {tables.key(run["config"], run["seed"]) for run in self.recorded()}
+        return [run for run in self.runs() if tables.key(*run) not in there]
 
     def recorded(self) -> list[dict]:
         """The runs that a file records, as the files hold them; none that `select` left out.
@@ -143,16 +143,16 @@ class Study:
         Raises ValueError for a run whose recipe, or whose options of `load`, are no longer the
         study's. A file without options counts as the study's.
         """
-        mine, found = {_key(*run): run for run in self.runs()}, []
+        mine, found = {tables.key(*run): run for run in self.runs()}, []
         for run in tables.runs_in(self.folder):
-            planned = mine.get(_key(run["config"], run["seed"]))
+            planned = mine.get(tables.key(run["config"], run["seed"]))
             if planned is None:
                 continue
             if "recipe" in run and Recipe.from_dict(run["recipe"]) != self.recipe_for(*planned):
                 raise self._other("another recipe")
             wanted = self.options_for(run["config"])
             options = run["data"].get("options", wanted)
-            if _text(options) != _text(wanted):
+            if tables.as_text(options) != tables.as_text(wanted):
                 raise self._other(f"other options, {options}")
             found.append(run)
         return found
@@ -168,7 +168,7 @@ class Study:
                 raise self._other("another data set")
             # The images of a named set never change, but for what a JPEG decoder makes of them.
             if name not in available() and path.exists():
-                key = _text([str(name), self.options_for(run["config"])])
+                key = tables.as_text([str(name), self.options_for(run["config"])])
                 if key not in now:
                     now[key] = self.data_for(run["config"]).fingerprint
                 if run["data"]["fingerprint"] != now[key]:
@@ -363,14 +363,6 @@ def _remembered(name: str, stamps: tuple, **options) -> Splits:
     return load(name, **options)
 
 
-def _key(config: Mapping, seed: int) -> str:
-    return _text([config, seed])
-
-
-def _text(value) -> str:
-    return json.dumps(value, sort_keys=True)
-
-
 def _one(runs: list[dict], chosen: Mapping, metric: str, name: str) -> pd.DataFrame:
     """The rows of one configuration, a row a seed."""
     frame = tables.one_row_each(runs)
@@ -378,7 +370,7 @@ def _one(runs: list[dict], chosen: Mapping, metric: str, name: str) -> pd.DataFr
         if column not in frame:
             raise ValueError(f"{name} has no column {column!r}; it has {', '.join(frame.columns)}")
     rows = tables.where(frame, chosen)
-    configs = {_key(runs[i]["config"], seed=0) for i in rows.index}
+    configs = {tables.key(runs[i]["config"], seed=0) for i in rows.index}
     if len(configs) != 1:
         count = "several configurations" if configs else "no recorded run"
         raise ValueError(f"{dict(chosen)} means {count} of {name}: name exactly one configuration")

@@ -72,12 +72,22 @@ def runs_in(place: Path) -> list[dict]:
     runs, files = [], {}
     for path in sorted(place.glob("*.json")):
         run = _read(path)
-        key = json.dumps([run["config"], run["seed"]], sort_keys=True)
-        if key in files:
-            raise ValueError(f"{path} holds the same run as {files[key].name}: delete one of them")
-        files[key] = path
+        mine = key(run["config"], run["seed"])
+        if mine in files:
+            raise ValueError(f"{path} holds the same run as {files[mine].name}: delete one of them")
+        files[mine] = path
         runs.append(run)
     return runs
+
+
+def key(config: Mapping, seed: int) -> str:
+    """What tells a run from the others."""
+    return as_text([config, seed])
+
+
+def as_text(value) -> str:
+    """A plain value as text; equal ones, also dicts in another order, have equal texts."""
+    return json.dumps(value, sort_keys=True)
 
 
 def where(frame: pd.DataFrame, chosen: Mapping) -> pd.DataFrame:

@@ -82,19 +82,23 @@ def check_arguments(function: str, model, data, recipe) -> None:
 def check_model(function: str, model) -> None:
     """Raises ValueError for what is no model, such as its class, or has layers without a shape."""
     if isinstance(model, nn.Module):
-        lazy = [name for name, p in model.named_parameters() if is_lazy(p)]
-        if lazy:
-            raise ValueError(
-                f"{function}: {lazy[0]} has no shape yet, its layer is lazy: run one batch through "
-                "the model first, model(x)"
-            )
-        return
+        return check_has_shapes(model, f"{function}: ")
     if isinstance(model, type) and issubclass(model, nn.Module):
         raise ValueError(
             f"{function} got the class {model.__name__} for a model: make one of it, "
             f"{model.__name__}(...)"
         )
     raise ValueError(f"{function} got a {type(model).__name__} for a model: give a torch.nn.Module")
+
+
+def check_has_shapes(model: nn.Module, who: str = "") -> None:
+    """Raises ValueError, which begins with `who`, for a layer that waits for its first batch."""
+    for name, p in model.named_parameters():
+        if is_lazy(p):
+            raise ValueError(
+                f"{who}{name} has no shape yet, its layer is lazy: run one batch through the model "
+                "first, model(x)"
+            )
 
 
 def check_split(split: Split | None) -> None:

@@ -329,6 +329,28 @@ def test_statistics_of_a_model_trained_in_eval_mode_are_off():
     assert report.causes == ["BatchNorm's running statistics are off"]
 
 
+def test_statistics_that_dropout_moves_are_off_until_they_are_taken_without_it():
+    """Behind a max pooling Dropout's values are larger in training than in evaluation."""
+    tail = nn.Sequential(nn.Dropout(0.5), nn.Unflatten(1, (16, 4)), nn.MaxPool1d(4), nn.Flatten())
+    torch.manual_seed(0)
+    model = nn.Sequential(nn.Linear(64, 64), nn.Sigmoid(), *tail, nn.BatchNorm1d(16))
+    model = model.append(nn.Linear(16, 3))
+    optimizer = adam(model)
+    for _ in range(10):
+        for x, y in loader():
+            F.cross_entropy(model(x), y).backward()
+            optimizer.step()
+            optimizer.zero_grad()
+    report = diagnose(model, None, loader())
+    assert report.causes == ["BatchNorm's running statistics are off"]
+    model.eval()
+    model[-2].train()  # as its fix says
+    for _ in range(10):
+        for x, _ in loader():
+            model(x)
+    assert diagnose(model.train(), None, loader()).ok
+
+
 # ------------------------------------------------------------------------------- running and loops
 
 
@@ -353,6 +375,18 @@ def test_a_nan_far_behind_the_first_images_is_found_and_its_number_told():
     report = diagnose(network(), None, [(x, y)])
     assert report.causes == ["outputs or loss are not finite"]
     assert "1 of 300 inputs, the first is number 200" in report.findings[0].measured
+
+
+def test_channels_last_images_are_read_like_others():
+    x, y = examples()
+    images = x.view(-1, 4, 4, 4).contiguous(memory_format=torch.channels_last)
+    model = nn.Sequential(nn.Flatten(), network())
+    report = diagnose(model, None, [(images, y)], val=[(10 * images + 0.1, y)])
+    assert "validation inputs are scaled otherwise" in report.causes
+    assert not any("Error" in reason for reason in report.not_run.values())
+    images[200, 0, 0, 0] = float("nan")
+    report = diagnose(model, None, [(images, y)])
+    assert "the first is number 200" in report.findings[0].measured
 
 
 def test_a_label_without_an_output_is_found_far_behind_the_first_images():

@@ -186,8 +186,9 @@ _ALL = (
     ),
     Cause(
         "BatchNorm's running statistics are off",
-        "Evaluation normalises with statistics that the training data do not have.",
-        "torch.optim.swa_utils.update_bn(train_loader, model)",
+        "Evaluation normalises with statistics that the training data do not have there: they come "
+        "from other data, or from behind a Dropout, which is off in evaluation.",
+        "model.eval(); norm.train()  # each BatchNorm; then all training images once, no step",
     ),
     Cause(
         "labels carry no signal",

@@ -54,7 +54,7 @@ def _inputs_not_finite(case: Case) -> list[str]:
     found = []
     for name, x in (("inputs", case.x), ("validation inputs", case.val_x)):
         if x is not None and not _finite(x):
-            bad = (~x.isfinite().view(len(x), -1).all(1)).nonzero()[:, 0]
+            bad = (~x.isfinite().flatten(1).all(1)).nonzero()[:, 0]
             found.append(f"{len(bad):,} of {len(x):,} {name}, the first is number {bad[0]}")
     return found
 

@@ -105,7 +105,7 @@ def validation_scale(case: Case) -> Iterator[Finding]:
 
 def _uncertainty(x: Tensor) -> float:
     """5 standard errors of the size of the inputs, as a share: large for few, uneven examples."""
-    sizes = x.float().view(len(x), -1).square().mean(1)
+    sizes = x.float().flatten(1).square().mean(1)
     return (5 * sizes.std() / sizes.mean().clamp_min(1e-12)).item() / math.sqrt(len(x))
 
 

@@ -5,10 +5,11 @@ from dataclasses import replace
 import pytest
 import torch
 from conftest import make_splits
+from torch import nn
 from torch.nn import functional as F
 
 import labkit
-from labkit import study
+from labkit import layers, study
 from labkit.study import tables, variants
 
 STUDIES = [name for name in study.names() if not study.records(name).empty]
@@ -92,6 +93,34 @@ def test_a_run_on_the_clock_that_diverges_is_recorded_as_that(on_few):
     run = variants.on_the_clock(speed_run, config, seed=0, device="cpu")
     assert "smaller lr" in run["diverged"]
     assert run["test"] == {}
+
+
+def test_settled_statistics_are_those_without_dropout_and_no_weight_moves(few):
+    norm, head = layers.BatchNorm2d(1), nn.Linear(14 * 14, 10)
+    front = nn.Sequential(layers.Dropout(0.5), nn.MaxPool2d(2))
+    model = nn.Sequential(front, norm, nn.Flatten(), head)
+    model.labkit_recipe = labkit.Recipe(batch_size=10, normalize="none")
+    weights = [p.clone() for p in model.parameters()]
+    measured = variants.when_settled(model, few)
+    pooled = F.max_pool2d(few.train.images / 255, 2)
+    assert norm.running_mean.item() == pytest.approx(pooled.mean().item(), rel=0.1)
+    assert front.train()(few.train.images / 255).mean() > 1.2 * pooled.mean()
+    assert all(map(torch.equal, weights, model.parameters()))
+    assert measured["settled_accuracy"] == labkit.evaluate(model, few.test).accuracy
+
+
+def test_dropout_behind_the_pooling_is_the_same_network_in_evaluation():
+    config = {"model": "CNN", "batchnorm": True, "dropout": "Dropout"}
+    x, outputs, dropped = torch.randn(4, 3, 32, 32), [], []
+    for behind in (False, True):
+        torch.manual_seed(0)
+        model = variants.small_regularised(config | {"behind_pooling": behind})
+        outputs.append(model.eval()(x))
+        model.fc.register_forward_pre_hook(lambda _, inputs: dropped.append(inputs[0] == 0))
+        model.train()(x)
+    assert torch.equal(*outputs)
+    before, behind = (zeros.float().mean() for zeros in dropped)
+    assert behind > before + 0.15  # in front of it, the largest of four is seldom dropped
 
 
 @pytest.mark.parametrize(("permuted", "shifts"), [(False, 5), (True, 0)])

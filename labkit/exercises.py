@@ -283,11 +283,11 @@ def _without_outputs(notebook: dict) -> dict:
 
 
 def _digest(notebook: dict) -> str:
-    """A fingerprint of what stands in the cells, and of the points that they give."""
+    """A fingerprint of what stands in the cells, and of what nbgrader is to do with them."""
     parts = []
     for cell in notebook["cells"]:
-        points = cell.get("metadata", {}).get("nbgrader", {}).get("points", "")
-        parts.append(f"{''.join(cell['source'])}{points}")
+        marks = cell.get("metadata", {}).get("nbgrader")
+        parts.append("".join(cell["source"]) + (json.dumps(marks, sort_keys=True) if marks else ""))
     return hashlib.sha256("\0".join(parts).encode()).hexdigest()[:16]
 
 

@@ -357,11 +357,20 @@ def test_a_course_has_points_by_difficulty_and_keeps_the_solutions(checkout, tmp
     assert (course / "nbgrader_config.py").read_text() == "# mine"
 
 
-def test_a_course_keeps_the_points_that_somebody_set(checkout, tmp_path):
+@pytest.mark.parametrize(
+    ("ours", "theirs"),
+    [
+        ('"points": 1', '"points": 5'),
+        ('"grade_id": "lab99-exercise1"', '"grade_id": "first"'),
+        ('"locked": true', '"locked": false'),
+    ],
+)
+def test_a_course_keeps_what_somebody_set(checkout, tmp_path, ours, theirs):
     """Nothing is written then, not even a lab that nobody touched."""
     labkit("course", tmp_path / "course", "--root", checkout)
     path = tmp_path / "course" / "source" / "lab99" / "99_tiny.ipynb"
-    mine = path.read_text().replace('"points": 1', '"points": 5')
+    mine = path.read_text().replace(ours, theirs)
+    assert mine != path.read_text()
     path.write_text(mine)
     (checkout / "notebooks" / "10_new.ipynb").write_text(exercises.as_text(tiny()))
     done = labkit("course", tmp_path / "course", "--root", checkout)

@@ -16,6 +16,12 @@ SEEDS = (42, 43, 44, 45, 46)
 _SLIM = {"limit": 6_000, "val_fraction": 0.2, "seed": 42}  # 4,800 pictures train
 REPORTED_RESNETS = "cifar10_simple_and_resnet18"
 
+
+def _like(study: Study, name: str, question: str, **changes) -> Study:
+    """Another question to the same set-up, with a folder of its own, by its name."""
+    return replace(study, name=name, question=question, folder=None, **changes)
+
+
 # ----------------------------------------------------------------- lab 01, MNIST without torch
 
 
@@ -43,10 +49,9 @@ numpy_mnist = Study(
 
 # Predicted before they ran: at lr / batch size = 0.001 batches of 32 and of 256 end within half a
 # point of single pictures; at 0.01 those of 32 do, and those of 256 lag.
-numpy_scaling = replace(
+numpy_scaling = _like(
     numpy_mnist,
     name="numpy_scaling",
-    folder=None,  # its own, by its name
     question="Is it the learning rate over the batch size that counts?",
     configs=(
         *(_numpy(*point) for point in ((0.032, 32), (0.32, 32), (0.256, 256), (2.56, 256))),
@@ -107,10 +112,9 @@ batchnorm_dropout = Study(
 # Predicted after a look at three seeds: with settled statistics Dropout costs nothing any more
 # (in front of the pooling, where it shifts them), and Dropout2d as much as before. Without
 # BatchNorm, Dropout costs nothing either.
-dropout_statistics = replace(
+dropout_statistics = _like(
     batchnorm_dropout,
     name="dropout_statistics",
-    folder=None,  # its own, by its name
     question="Does Dropout harm what the CNN learns, or what its BatchNorm remembers?",
     configs=(
         *(_regularised("CNN", True, kind) for kind in ("none", "Dropout", "Dropout2d")),
@@ -283,10 +287,9 @@ def _falls_later(config: dict, batch_size: int, every: int) -> dict:
 _RELATIVES = tuple({**config, "model": "ResNet10"} for config in cifar10_resnet18.configs)
 _SECOND_REPORT = next(config for config in _RELATIVES if config["stem"] == "cifar")
 
-small_resnet = replace(
+small_resnet = _like(
     cifar10_resnet18,
     name="small_resnet",
-    folder=None,  # its own, by its name
     question="What the reports tried with ResNet-18, on a small relative and 4,800 pictures",
     configs=(
         *_RELATIVES,
@@ -355,10 +358,9 @@ fashion_best = Study(
     ),
 )
 
-fashion_float32 = replace(
+fashion_float32 = _like(
     fashion_ablation,
     name="fashion_float32",
-    folder=None,  # its own, by its name
     question="Is it bfloat16 that keeps the ablation's runs below the report's?",
     configs=({"model": "ImprovedCNN", "batchnorm": True, "pooling": "avg"},),
     naming=("model",),

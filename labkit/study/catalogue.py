@@ -109,8 +109,8 @@ batchnorm_dropout = Study(
     recipe=Recipe(keep="last", fused=False),
 )
 
-# Predicted after a look at three seeds: with settled statistics Dropout costs nothing any more
-# (in front of the pooling, where it shifts them), and Dropout2d as much as before. Without
+# Predicted after a look at three or four seeds: with settled statistics Dropout costs nothing any
+# more (in front of the pooling, where it shifts them), and Dropout2d as much as before. Without
 # BatchNorm, Dropout costs nothing either.
 dropout_statistics = _like(
     batchnorm_dropout,

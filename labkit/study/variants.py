@@ -125,21 +125,15 @@ def when_settled(model: nn.Module, data: Splits) -> dict:
     """
     recipe, where = model.labkit_recipe, next(model.parameters()).device
     inputs = train.Inputs(data.train, recipe, where)
-    only(layers.BatchNorm2d, model)
+    model.eval()
+    for module in model.modules():
+        if isinstance(module, layers.BatchNorm2d):
+            module.train()
     with torch.no_grad():
         for images in data.train.images.split(recipe.batch_size):
             model(inputs(images.to(where)))
     settled = train.evaluate(model, data.test)
     return {"settled_accuracy": settled.accuracy, "settled_loss": settled.loss}
-
-
-def only(kind: type[nn.Module], model: nn.Module) -> nn.Module:
-    """The model in evaluation mode, but for its layers of one kind: they are in training mode."""
-    model.eval()
-    for module in model.modules():
-        if isinstance(module, kind):
-            module.train()
-    return model
 
 
 def regularised(config: dict) -> nn.Module:

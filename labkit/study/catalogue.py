@@ -335,61 +335,45 @@ fashion_ablation = Study(
     ),
 )
 
-fashion_best = Study(
-    name="fashion_best",
-    question="The ablation's best network with a recipe of ours: how far does it go?",
-    data="fashion_mnist",
-    options={"val_fraction": 0.1, "seed": 42},
-    configs=({"model": "ImprovedCNN", "batchnorm": True, "pooling": "avg"},),
-    seeds=SEEDS,
-    naming=("model",),
-    recipe=Recipe(
-        epochs=40,
-        batch_size=64,
-        optimizer="adamw",
-        lr=4e-3,
-        weight_decay=0.05,
-        schedule=OneCycle(),
-        label_smoothing=0.1,
-        augment=(Crop(2), Flip()),
-        channels_last=True,
-        bf16=True,
-        fused=False,
-    ),
-)
+_REPORTS_BEST = {"model": "ImprovedCNN", "batchnorm": True, "pooling": "avg"}
 
 fashion_float32 = _like(
     fashion_ablation,
     name="fashion_float32",
     question="Is it bfloat16 that keeps the ablation's runs below the report's?",
-    configs=({"model": "ImprovedCNN", "batchnorm": True, "pooling": "avg"},),
+    configs=(_REPORTS_BEST,),
     naming=("model",),
     recipe=replace(fashion_ablation.recipe, bf16=False),
 )
 
 # Predicted before they ran: SGD is ahead of Adam, a pixel to each side ahead of none and of the
-# stronger changes, and their best ends between 93.9 and 94.3 % in validation.
+# stronger changes, and their best ends between 93.9 and 94.3 % in validation. Predicted after six
+# runs, and before any of it: so does the report's own recipe with pictures moved by a pixel.
 fashion_recipes = _like(
-    fashion_best,
+    fashion_ablation,
     name="fashion_recipes",
     question="Is it the recipe that keeps the ablation's best network below the report's?",
-    configs=tuple(
-        {**fashion_best.configs[0], **optimizer, "augment": augment}
-        for optimizer in (
-            {"optimizer": "adam", "lr": 3e-3, "weight_decay": 0.0},
-            {"optimizer": "sgd", "nesterov": True, "lr": 0.1, "weight_decay": 5e-4},
-        )
-        for augment in ("flip", "crop1+flip", "crop2+flip+erasing")
+    configs=(
+        *(
+            {**_REPORTS_BEST, **optimizer, "augment": augment}
+            for optimizer in (
+                {"optimizer": "adam", "lr": 3e-3, "weight_decay": 0.0},
+                {"optimizer": "sgd", "nesterov": True, "lr": 0.1, "weight_decay": 5e-4},
+            )
+            for augment in ("flip", "crop1+flip", "crop2+flip+erasing")
+        ),
+        {**_REPORTS_BEST, "schedule": "plateau", "batch_size": 64, "augment": "crop1+flip"},
     ),
     seeds=SEEDS[:3],
-    naming=("optimizer", "augment"),
+    naming=("schedule", "optimizer", "augment"),
     named={
         "augment": {
             "crop1+flip": (Crop(1), Flip()),
             "crop2+flip+erasing": (Crop(2), Flip(), Erasing()),
-        }
+        },
+        "schedule": {"plateau": fashion_ablation.recipe.schedule},
     },
-    recipe=replace(fashion_best.recipe, batch_size=128),
+    recipe=replace(fashion_ablation.recipe, batch_size=128, schedule=OneCycle()),
 )
 
 # ------------------------------------------------------- lab 09, hyperparameters of a slim CNN

@@ -494,7 +494,8 @@ import sys
 from pathlib import Path
 sys.path.insert(0, {tests!r})
 from test_study_runs import make_study, unhurried
-make_study(Path(sys.argv[1]), seeds=range(12), epochs=3, train=unhurried).run(workers=2)
+epochs = int(sys.argv[2])
+make_study(Path(sys.argv[1]), seeds=range(12), epochs=epochs, train=unhurried).run(workers=2)
 """
 
 
@@ -512,9 +513,9 @@ def start(tmp_path):
     command = [sys.executable, "-c", code, str(tmp_path)]
     started = []
 
-    def once():
+    def once(epochs=3):
         quiet = {"stderr": subprocess.DEVNULL, "start_new_session": True}
-        started.append(subprocess.Popen(command, **quiet))
+        started.append(subprocess.Popen([*command, str(epochs)], **quiet))
         return started[-1]
 
     yield once
@@ -556,6 +557,31 @@ def test_a_study_killed_at_random_moments_ends_with_exactly_its_runs(tmp_path, s
         process.wait()
     check_whole(tiny)
     assert metrics(tiny).equals(undisturbed)
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="there a process keeps its parent's number")
+def test_the_workers_of_a_killed_study_end_with_their_epoch(tmp_path, start):
+    process = start(epochs=1_000_000)
+    checkpoints = tmp_path / "runs" / ".checkpoints"
+    within(60, lambda: len(list(checkpoints.glob("*.pt"))) == 2)
+    os.kill(process.pid, signal.SIGKILL)
+    process.wait()
+
+    def nobody_left():
+        try:
+            os.killpg(process.pid, 0)
+        except ProcessLookupError:
+            return True
+        return False
+
+    within(60, nobody_left)
+
+
+def within(seconds, happens):
+    end = time.monotonic() + seconds
+    while not happens():
+        assert time.monotonic() < end
+        time.sleep(0.05)
 
 
 def test_a_killed_worker_is_told_in_one_sentence_and_the_next_call_finishes(tmp_path, undisturbed):

@@ -49,7 +49,7 @@ def run(
     Raises ValueError for data that cannot be had, for records of another recipe, data set,
     configuration or options, and for Dask workers of several threads; RuntimeError where a worker
     was killed (on a cluster: again and again). What is finished then is recorded, and the next
-    call does the rest.
+    call does the rest. Where this process itself is killed, its workers end with their epoch.
     """
     if not is_whole(workers) or workers < 1:
         raise ValueError(f"workers={workers!r}: give a whole number of processes, 1 or more")
@@ -58,12 +58,14 @@ def run(
     study.check_files(missing)
     study.folder.mkdir(parents=True, exist_ok=True)
     checkpoints = study.folder / ".checkpoints"
+    # A process on Windows keeps its parent's number; on a cluster the parent is another.
+    parent = os.getpid() if dask is None and sys.platform != "win32" else None
     with (
         tempfile.TemporaryDirectory() as notes,
         _Lines(study, missing, notes, progress) as lines,
     ):
         tasks = (
-            joblib.delayed(_work)(study, config, seed, device, checkpoints, Path(notes))
+            joblib.delayed(_work)(study, config, seed, device, checkpoints, Path(notes), parent)
             for config, seed in missing
         )
         try:
@@ -156,18 +158,33 @@ def _environment(values: dict[str, str]):
             del os.environ[key]
 
 
-def _work(study: Study, config: dict, seed: int, device, checkpoints: Path, notes: Path) -> dict:
+def _work(
+    study: Study,
+    config: dict,
+    seed: int,
+    device: str | None,
+    checkpoints: Path,
+    notes: Path,
+    parent: int | None,
+) -> dict:
     """One run, in a worker; each epoch is noted where the parent looks for it."""
     began = time.perf_counter()
     label = study.label(config, seed)
     note = notes / f"{label}.json"
+
+    def end_with_parent() -> None:
+        # Where it was killed nobody waits for this run, and the next call may be training it now.
+        if parent not in (None, os.getpid(), os.getppid()):
+            os._exit(1)
 
     def on_epoch(history) -> None:
         row = history.rows[-1]
         line = {"epoch": row["epoch"], "of": history.recipe.epochs, "val_acc": row.get("val_acc")}
         with suppress(OSError):  # a worker on another machine, or a full disk, does without
             save(line, note)
+        end_with_parent()
 
+    end_with_parent()
     if os.environ.get("OMP_NUM_THREADS") == "1":  # a worker that was forked keeps torch's default
         torch.set_num_threads(1)
     # The parent deletes the checkpoint, once it has saved the record; another machine has none.

@@ -165,7 +165,7 @@ def _work(
     device: str | None,
     checkpoints: Path,
     notes: Path,
-    parent: int | None,
+    parent: int | None = None,
 ) -> dict:
     """One run, in a worker; each epoch is noted where the parent looks for it."""
     began = time.perf_counter()
